@@ -1,0 +1,1 @@
+"""Benchmarks, lists, images, episodes and batches: everything between the disk and the model."""

@@ -1,0 +1,273 @@
+"""Episodes: one query and K supports of one class, each a pure function of seed and episode id.
+
+A plan says which images an episode holds and reads none; `EpisodeDataset` loads them. No plan
+keeps a random state, so episodes are the same for any worker, batch size, machine and order.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from ..files import write_text
+from .benchmarks import Benchmark, check_name
+from .images import ImageSource
+from .lists import Entry
+
+Supports = Literal["distinct", "published"]
+_TEST, _SHUFFLE, _CYCLE = 1, 2, 3  # keep the plans' random numbers apart
+
+
+class EpisodeSpec(NamedTuple):
+    """Which images an episode holds; all entries are of one class."""
+
+    query: Entry
+    supports: tuple[Entry, ...]
+
+    @property
+    def class_id(self) -> int:
+        """The 0-based class of the episode."""
+        return self.query.class_id
+
+
+class Episode(NamedTuple):
+    """One episode, uint8 throughout; the loader puts a batch dimension in front of all."""
+
+    query_image: torch.Tensor  # (3, H, W) RGB
+    query_label: torch.Tensor  # (H, W) in {0, 1, 255}
+    query_mask_map: torch.Tensor  # (H, W)
+    support_images: torch.Tensor  # (K, 3, H, W)
+    support_labels: torch.Tensor  # (K, H, W)
+    support_mask_maps: torch.Tensor  # (K, H, W)
+    class_id: int | torch.Tensor  # 0-based
+    episode_id: int | torch.Tensor
+
+
+class EpisodeDataset(torch.utils.data.Dataset[Episode]):
+    """Loads the episodes of a plan: `dataset[episode_id]` is a pure function of the id."""
+
+    def __init__(self, source: ImageSource, plan: Callable[[int], EpisodeSpec]) -> None:
+        """Read nothing yet; `plan` says which images an episode id stands for."""
+        self.source = source
+        self.plan = plan
+
+    def __getitem__(self, episode_id: int) -> Episode:
+        """Load the query and the supports of an episode."""
+        spec = self.plan(episode_id)
+        query = self.source.load(spec.query)
+        supports = [self.source.load(entry) for entry in spec.supports]
+        images, labels, mask_maps = (torch.stack(part) for part in zip(*supports, strict=True))
+        return Episode(*query, images, labels, mask_maps, spec.class_id, episode_id)
+
+
+@dataclass(frozen=True)
+class ListPlan:
+    """Test and validation: entry i of the list is the query of episode i.
+
+    Supports depend on (seed, shots, i) and the list. "distinct" draws K different images,
+    "published" draws with replacement as the published evaluation does; neither takes the query.
+    """
+
+    benchmark: Benchmark
+    entries: Sequence[Entry]
+    seed: int = field(kw_only=True)
+    shots: int = field(kw_only=True)
+    supports: Supports = field(default="distinct", kw_only=True)
+    _classes: dict[int, list[Entry]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Refuse a list with a class that has too few images."""
+        needed = self.shots + 1 if self.supports == "distinct" else 2
+        object.__setattr__(self, "_classes", _by_class(self.benchmark, self.entries, needed))
+
+    def __len__(self) -> int:
+        """Number of episodes: one for each entry."""
+        return len(self.entries)
+
+    def __call__(self, episode_id: int) -> EpisodeSpec:
+        """The episode whose query is entry `episode_id`."""
+        query = self.entries[episode_id]
+        key = (_TEST, self.seed, self.shots, episode_id)
+        return EpisodeSpec(query, _draw(self._classes, query, self.shots, key, self.supports))
+
+
+@dataclass(frozen=True)
+class ShuffledPlan:
+    """iSAID-5i training: every entry once an epoch, in an order drawn from (seed, epoch).
+
+    Episode id = epoch * len(plan) + position. One support, never the query's image.
+    """
+
+    benchmark: Benchmark
+    entries: Sequence[Entry]
+    seed: int = field(kw_only=True)
+    _classes: dict[int, list[Entry]] = field(init=False, repr=False, compare=False)
+    _orders: dict[int, np.ndarray] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse a list with a class that has too few images."""
+        object.__setattr__(self, "_classes", _by_class(self.benchmark, self.entries, needed=2))
+
+    def __len__(self) -> int:
+        """Number of episodes in an epoch."""
+        return len(self.entries)
+
+    def __call__(self, episode_id: int) -> EpisodeSpec:
+        """The episode at a position of an epoch."""
+        epoch, position = divmod(episode_id, len(self))
+        query = self.entries[self._order(epoch)[position]]
+        key = (_SHUFFLE, self.seed, episode_id)
+        return EpisodeSpec(query, _draw(self._classes, query, 1, key))
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if epoch not in self._orders:  # keep the last two: a prefetching worker may go back
+            for old in list(self._orders)[:-1]:
+                del self._orders[old]
+            numbers = _random((_SHUFFLE, self.seed, epoch, 0), len(self))
+            self._orders[epoch] = np.argsort(numbers, kind="stable")
+        return self._orders[epoch]
+
+
+@dataclass(frozen=True)
+class CyclePlan:
+    """DLRSD-5i training: the class cycles, query and support are drawn from its images.
+
+    As many episodes an epoch as the list has entries; episode id = epoch * len(plan) + position.
+    """
+
+    benchmark: Benchmark
+    entries: Sequence[Entry]
+    seed: int = field(kw_only=True)
+    _classes: dict[int, list[Entry]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Refuse a list with a class that has too few images."""
+        object.__setattr__(self, "_classes", _by_class(self.benchmark, self.entries, needed=2))
+
+    def __len__(self) -> int:
+        """Number of episodes in an epoch."""
+        return len(self.entries)
+
+    def __call__(self, episode_id: int) -> EpisodeSpec:
+        """The episode of an id; its class is the id modulo the number of classes."""
+        classes = sorted(self._classes)
+        images = self._classes[classes[episode_id % len(classes)]]
+        number = int(_random((_CYCLE, self.seed, episode_id, 0), 1)[0])
+        query = images[number % len(images)]
+        key = (_CYCLE, self.seed, episode_id, 1)
+        return EpisodeSpec(query, _draw(self._classes, query, 1, key))
+
+
+@dataclass(frozen=True)
+class ManifestPlan:
+    """The episodes of a manifest, in its order."""
+
+    specs: Sequence[EpisodeSpec]
+
+    def __len__(self) -> int:
+        """Number of episodes."""
+        return len(self.specs)
+
+    def __call__(self, episode_id: int) -> EpisodeSpec:
+        """The episode of a line of the manifest, counted from 0."""
+        return self.specs[episode_id]
+
+
+def write_manifest(path: str | os.PathLike[str], specs: Iterable[EpisodeSpec]) -> None:
+    """Write episodes as JSON lines: episode, split, label_id (class id + 1), query, supports."""
+    lines = []
+    for number, (query, supports) in enumerate(specs):
+        assert all(s.split == query.split and s.class_id == query.class_id for s in supports)
+        record = {
+            "episode": number,
+            "split": query.split,
+            "label_id": query.class_id + 1,
+            "query": query.name,
+            "supports": [support.name for support in supports],
+        }
+        lines.append(json.dumps(record) + "\n")
+    write_text(path, "".join(lines))
+
+
+def read_manifest(path: str | os.PathLike[str], benchmark: Benchmark) -> list[EpisodeSpec]:
+    """Read the episodes of a manifest.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a line is broken; the message names the file and the line.
+    """
+    specs: list[EpisodeSpec] = []
+    lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            spec = _parse(line, benchmark)
+            if specs and len(spec.supports) != len(specs[0].supports):
+                raise ValueError(f"{len(spec.supports)} supports, the first has another number")
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}, line {number} is no episode: {error!r}") from None
+        specs.append(spec)
+    if not specs:
+        raise ValueError(f"{path} holds no episode")
+    return specs
+
+
+def _parse(line: str, benchmark: Benchmark) -> EpisodeSpec:
+    record = json.loads(line)
+    split, class_id = record["split"], record["label_id"] - 1
+    if class_id not in range(len(benchmark.class_names)):
+        raise ValueError(f"label_id {class_id + 1} is no class of {benchmark.name}")
+    names = [record["query"], *record["supports"]]
+    if len(names) < 2 or names[0] in names[1:]:
+        raise ValueError("an episode needs at least one support, none of them the query")
+    for name in names:
+        check_name(name)
+        benchmark.mask_key(split, name)  # checks the split
+    query, *supports = (Entry(split, name, class_id) for name in names)
+    return EpisodeSpec(query, tuple(supports))
+
+
+def _by_class(
+    benchmark: Benchmark, entries: Sequence[Entry], needed: int
+) -> dict[int, list[Entry]]:
+    """Each class's distinct images in list order; every class must have `needed` of them."""
+    if not entries:
+        raise ValueError("the list is empty: no episode can be drawn from it")
+    classes: dict[int, dict[Entry, None]] = {}
+    for entry in entries:
+        classes.setdefault(entry.class_id, {})[entry] = None
+    for class_id, images in classes.items():
+        if len(images) < needed:
+            raise ValueError(
+                f"class {class_id + 1} ({benchmark.class_names[class_id]}) has {len(images)} "
+                f"image(s) in the list, but an episode needs {needed}: lower the number of "
+                "shots or list more images of it"
+            )
+    return {class_id: list(images) for class_id, images in classes.items()}
+
+
+def _draw(
+    classes: dict[int, list[Entry]],
+    query: Entry,
+    shots: int,
+    key: tuple[int, ...],
+    supports: Supports = "distinct",
+) -> tuple[Entry, ...]:
+    """`shots` entries of the query's class, none of them the query."""
+    others = [entry for entry in classes[query.class_id] if entry.name != query.name]
+    drawn = []
+    for number in _random(key, shots):
+        index = int(number) % len(others)
+        drawn.append(others.pop(index) if supports == "distinct" else others[index])
+    return tuple(drawn)
+
+
+def _random(key: tuple[int, ...], count: int) -> np.ndarray:
+    """`count` 64-bit numbers that depend on `key` alone (raw PCG64, stable over versions)."""
+    return np.random.PCG64(np.random.SeedSequence(key)).random_raw(count)

@@ -1,0 +1,254 @@
+"""From files to arrays: images as RGB, labels as ids, all at one size, with their mask maps."""
+
+import io
+import os
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from .benchmarks import IGNORE_ID, Benchmark
+from .lists import Entry
+
+_PNG_RGB8 = (b"\x89PNG\r\n\x1a\n", b"\x08\x02")  # signature; bit depth 8, colour type RGB
+
+
+class MaskSource(Protocol):
+    """Where mask maps come from (`mgcl.masks.store.MaskStore`)."""
+
+    def __contains__(self, key: str, /) -> bool:
+        """Whether there is a mask map of this key."""
+
+    def load(self, key: str) -> np.ndarray:
+        """The (H, W) uint8 mask map of this key."""
+
+
+class Sample(NamedTuple):
+    """One image with the label of one class and its mask map, all S x S and uint8."""
+
+    image: torch.Tensor  # (3, S, S) RGB
+    label: torch.Tensor  # (S, S): 1 the class, 0 anything else, 255 ignored
+    mask_map: torch.Tensor  # (S, S): 0 no mask, i the i-th largest mask
+
+
+class ImageSource:
+    """Loads the sample of a list entry from a benchmark's tree."""
+
+    def __init__(
+        self,
+        benchmark: Benchmark,
+        root: str | os.PathLike[str],
+        store: MaskSource | None,
+        image_size: int,
+    ) -> None:
+        """Read nothing yet.
+
+        Args:
+            benchmark: classes and file layout.
+            root: the data root.
+            store: the mask maps; None gives all-zero maps (masks switched off).
+            image_size: S, the side of what `load` returns.
+        """
+        self.benchmark = benchmark
+        self.root = Path(root)
+        self.store = store
+        self.image_size = image_size
+
+    def load(self, entry: Entry) -> Sample:
+        """Read image, label and mask map of `entry` and bring them to S x S.
+
+        Raises:
+            FileNotFoundError: image, label or mask map is missing.
+            ValueError: a file cannot be read, the label has an unknown id, or sizes disagree.
+        """
+        size = self.image_size
+        path = self.benchmark.image_path(self.root, entry.split, entry.name)
+        image = read_image(path)
+        label_path = self.benchmark.label_path(self.root, entry.split, entry.name)
+        label = read_label(label_path, self.benchmark)
+        if label.shape != image.shape[:2]:
+            raise ValueError(
+                f"{path} is {_size(image)} but its label {label_path} is {_size(label)} pixels "
+                "(width x height): make them equal"
+            )
+        mask_map = self._mask_map(entry, image)
+        return Sample(
+            torch.from_numpy(np.ascontiguousarray(resize_image(image, size).transpose(2, 0, 1))),
+            torch.from_numpy(resize_nearest(binary_label(label, entry.class_id), size)),
+            torch.from_numpy(resize_nearest(mask_map, size)),
+        )
+
+    def label(self, entry: Entry) -> np.ndarray:
+        """The label of the entry's class at the file's own size, (H, W) uint8 in {0, 1, 255}."""
+        path = self.benchmark.label_path(self.root, entry.split, entry.name)
+        return binary_label(read_label(path, self.benchmark), entry.class_id)
+
+    def _mask_map(self, entry: Entry, image: np.ndarray) -> np.ndarray:
+        if self.store is None:
+            return np.zeros(image.shape[:2], np.uint8)
+        key = self.benchmark.mask_key(entry.split, entry.name)
+        if key not in self.store:
+            raise FileNotFoundError(
+                f"no mask map for {entry.name}: run main_0_extract_masks.py --config …"
+            )
+        mask_map = self.store.load(key)
+        if mask_map.shape != image.shape[:2]:
+            raise ValueError(
+                f"the mask map of {entry.name} is {_size(mask_map)} but the image is "
+                f"{_size(image)} pixels (width x height): delete it and run main_0 again"
+            )
+        return mask_map
+
+
+def with_min_object(
+    entries: Sequence[Entry], source: ImageSource, share: float, *, threads: int = 8
+) -> list[Entry]:
+    """The entries, in order, whose class covers at least `share` of its image."""
+    if share <= 0:
+        return list(entries)
+    with ThreadPoolExecutor(threads) as pool:
+        covered = pool.map(lambda entry: float((source.label(entry) == 1).mean()), entries)
+        return [e for e, part in zip(entries, covered, strict=True) if part >= share]
+
+
+def read_image(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read an image file of any usual kind as (H, W, 3) uint8 RGB.
+
+    Grey is repeated, alpha is dropped, palettes and CMYK are converted, 16-bit values keep their
+    high byte (v >> 8).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is truncated, not an image, or of a kind without a range (float).
+    """
+    data = _read(path, "image")
+    if data[:8] == _PNG_RGB8[0] and data[24:26] == _PNG_RGB8[1]:  # the usual case, and faster
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        if image is not None:
+            return image
+    return _decode(path, data)
+
+
+def read_label(path: str | os.PathLike[str], benchmark: Benchmark) -> np.ndarray:
+    """Read a label PNG as (H, W) uint8 ids: grey or palette index = id, RGB = official colours.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be read, its mode is another one, or it holds an id or colour that
+            the benchmark does not know.
+    """
+    picture = _open(path, _read(path, "label"))
+    if picture.mode in ("L", "P", "I;16"):
+        ids = np.array(picture)
+    elif picture.mode in ("RGB", "RGBA") and benchmark.palette:
+        ids = _ids_of_colours(np.array(picture.convert("RGB")), path, benchmark)
+    else:
+        raise ValueError(
+            f"label {path} has mode {picture.mode}: {benchmark.name} labels are grey or palette "
+            "PNGs that hold ids" + (", or RGB in the official colours" * bool(benchmark.palette))
+        )
+    known = np.zeros(1 << 16, bool)
+    known[list(benchmark.known_label_ids)] = True
+    if not known[ids].all():
+        unknown = np.unique(ids[~known[ids]])
+        raise ValueError(
+            f"label {path} holds the id {unknown[0]}, which {benchmark.name} does not know "
+            f"(it has 0 to {len(benchmark.class_names)} and {IGNORE_ID} for ignored pixels)"
+        )
+    return ids.astype(np.uint8)
+
+
+def binary_label(ids: np.ndarray, class_id: int) -> np.ndarray:
+    """Label ids (H, W) -> uint8: 1 where the 0-based class is, 255 where ignored, 0 elsewhere."""
+    table = np.zeros(256, np.uint8)
+    table[class_id + 1] = 1
+    table[IGNORE_ID] = IGNORE_ID
+    return table[ids]
+
+
+def resize_image(image: np.ndarray, size: int) -> np.ndarray:
+    """(H, W, 3) -> (size, size, 3), bilinear with antialiasing as torchvision's `Resize` of PIL."""
+    if image.shape[:2] == (size, size):
+        return image
+    resized = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
+    return np.array(resized)
+
+
+def resize_nearest(ids: np.ndarray, size: int) -> np.ndarray:
+    """(H, W) -> (size, size) as torch's `mode="nearest"`: row i comes from floor(i * H / size)."""
+    height, width = ids.shape
+    if (height, width) == (size, size):
+        return ids
+    return ids[np.ix_(_nearest(height, size), _nearest(width, size))]
+
+
+def _nearest(length: int, size: int) -> np.ndarray:
+    scale = np.float32(length) / np.float32(size)  # torch computes the index in float32
+    index = np.floor(np.arange(size, dtype=np.float32) * scale).astype(np.intp)
+    return np.minimum(index, length - 1)
+
+
+def _read(path: str | os.PathLike[str], what: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"no {what} {path}: check the data root and the lists (see data/README.md)"
+        ) from None
+
+
+def _open(path: str | os.PathLike[str], data: bytes) -> Image.Image:
+    """Open and decode with PIL; every failure is a ValueError that names the file."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            picture = Image.open(io.BytesIO(data))
+            picture.load()
+        return picture
+    except UnidentifiedImageError:
+        raise ValueError(f"{path} is not a readable image: is it damaged?") from None
+    except Image.DecompressionBombError:
+        raise ValueError(f"{path} is too large to load whole: cut it into tiles first") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise ValueError(f"{path} is damaged ({error}): fetch or write it again") from None
+
+
+def _decode(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
+    if data[:4] in (b"II*\0", b"MM\0*"):  # PIL reads no 16-bit RGB TIFF
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if image is not None and image.dtype == np.uint16 and image.ndim == 3:
+            return np.ascontiguousarray((image[:, :, 2::-1] // 256).astype(np.uint8))
+    picture = _open(path, data)
+    if picture.mode == "F":
+        raise ValueError(f"{path} holds floating-point values: convert it to 8-bit RGB")
+    if picture.mode.startswith("I"):
+        grey = (np.array(picture).clip(0, 65535) // 256).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    return np.array(picture.convert("RGB"))
+
+
+def _ids_of_colours(
+    rgb: np.ndarray, path: str | os.PathLike[str], benchmark: Benchmark
+) -> np.ndarray:
+    codes = rgb.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)  # (H, W)
+    palette = np.array(benchmark.palette, np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+    order = np.argsort(palette)
+    found = np.minimum(np.searchsorted(palette, codes, sorter=order), len(palette) - 1)
+    ids = order[found]
+    wrong = palette[ids] != codes
+    if wrong.any():
+        colour = tuple(int(v) for v in rgb[wrong][0])
+        raise ValueError(
+            f"label {path} has the colour {colour}, which is no class of {benchmark.name}"
+        )
+    return ids
+
+
+def _size(array: np.ndarray) -> str:
+    return f"{array.shape[1]} x {array.shape[0]}"

@@ -1,0 +1,84 @@
+"""Batches of episodes from worker processes; the worker count changes the speed, nothing else."""
+
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import torch
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from .episodes import Episode, EpisodeDataset
+
+
+class EpisodeLoader(DataLoader):
+    """A DataLoader that raises a worker's error as it was raised there."""
+
+    def __iter__(self) -> Iterator[Episode]:  # type: ignore[override]
+        """Yield collated episodes."""
+        for batch in super().__iter__():
+            if isinstance(batch, _Failure):
+                raise batch.error
+            yield batch
+
+
+def build_loader(
+    dataset: EpisodeDataset,
+    ids: Sequence[int],
+    *,
+    batch_size: int,
+    workers: int,
+    pin_memory: bool,
+) -> EpisodeLoader:
+    """Load the episodes `ids` in their order, `batch_size` at a time (the last may be smaller).
+
+    Args:
+        dataset: the episodes.
+        ids: episode ids; a `range` over many epochs keeps the workers alive between them.
+        batch_size: episodes in a batch.
+        workers: worker processes; 0 loads in this one.
+        pin_memory: put batches into page-locked memory; ignored without a CUDA device.
+
+    Returns:
+        An iterable of `Episode`s with a batch dimension in front.
+    """
+    return EpisodeLoader(
+        _Guarded(dataset),
+        sampler=ids,
+        batch_size=batch_size,
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=pin_memory and torch.cuda.is_available(),
+        persistent_workers=workers > 0,
+        worker_init_fn=_start_worker,
+    )
+
+
+@dataclass(frozen=True)
+class _Failure:
+    error: Exception
+
+
+@dataclass(frozen=True)
+class _Guarded(Dataset):
+    """Hands an error over as a value: DataLoader would bury its message in a traceback."""
+
+    dataset: EpisodeDataset
+
+    def __getitem__(self, episode_id: int) -> Episode | _Failure:
+        try:
+            return self.dataset[episode_id]
+        except (ValueError, OSError) as error:
+            return _Failure(error)
+
+
+def _collate(episodes: list[Any]) -> Any:
+    failures = [episode for episode in episodes if isinstance(episode, _Failure)]
+    return failures[0] if failures else default_collate(episodes)
+
+
+def _start_worker(worker_id: int) -> None:
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides when to stop
