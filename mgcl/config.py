@@ -1,7 +1,8 @@
-"""The constants of an experiment: one TOML file, every one of them overridable on the command line.
+"""The constants of an experiment: one TOML file, each constant overridable on the command line.
 
-A file in `configs/` fills the typed sections below; `--section.key value` overrides one constant. An
-unknown key, a wrong type or an impossible value is refused with the key, the value and what is allowed.
+A file in `configs/` fills the typed sections below; `--section.key value` overrides one constant.
+An unknown key, a wrong type or an impossible value is refused with the key, the value and what is
+allowed.
 """
 
 import argparse
@@ -72,8 +73,8 @@ class DataSection(Section):
     ignore_label: Annotated[Literal["background", 255], BeforeValidator(_number_if_digits)] = (
         "background"
     )
-    """background: 255 counts as background in loss and support label and is left out of the metric, as
-    the authors do; 255: it is left out of all three."""
+    """background: 255 counts as background in loss and support label and is left out of the metric,
+    as the authors do; 255: it is left out of all three."""
     holdout: Share = 0.0
     """Share of the training images held out for calibration where train and val share their images
     (DLRSD-5i); iSAID-5i holds out nothing, its val images are not trained on."""
@@ -135,7 +136,7 @@ class TrainSection(Section):
     loss: Literal["ce", "ce+dice"] = "ce"
     """Cross-entropy (published), or with the soft Dice loss of the foreground added."""
     precision: Literal["float32", "bf16"] = "float32"
-    """bf16 runs convolutions and products in bfloat16 (autocast); norms and gates stay in float32."""
+    """bf16: convolutions and products in bfloat16 (autocast); norms and gates stay in float32."""
     deterministic: bool = False
     """Only deterministic algorithms of PyTorch (slower on CUDA)."""
     compile: bool = False
@@ -247,7 +248,7 @@ def load(argv: Sequence[str], *, prog: str | None = None) -> Config:
     path = Path(words.config)
     constants = read_toml(path)
     try:
-        config = Config(_cli_settings_source=command_line(parsed_args=words), **constants)
+        config = Config(_cli_settings_source=command_line(parsed_args=words), **constants)  # type: ignore[call-arg]
     except ValidationError as error:
         raise ConfigError(f"{path} and command line:\n{_explain(error)}") from None
     if config.run.name:
@@ -296,12 +297,13 @@ def _unknown_word(word: str) -> str:
     section = word.lstrip("-").partition(".")[0]
     field = Config.model_fields.get(section)
     known: Any = field.annotation if field else Config
-    return f"unknown option {word}; {section if field else 'sections'}: {', '.join(known.model_fields)}"
+    names = ", ".join(known.model_fields)
+    return f"unknown option {word}; {section if field else 'sections'}: {names}"
 
 
 def _explain(error: ValidationError) -> str:
     """One line a mistake: key, value, what is allowed."""
-    lines = {}
+    lines: dict[str, str] = {}
     for mistake in error.errors():
         *parents, key = [part for part in mistake["loc"] if isinstance(part, str)] or ["?"]
         section = Config.model_fields.get(parents[0]) if parents else None

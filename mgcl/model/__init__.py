@@ -1,0 +1,1 @@
+"""The network, in the order of the paper: backbone, MGFE, FBC, MGCD."""

