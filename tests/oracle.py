@@ -59,13 +59,15 @@ def rle_decode(rle: Mapping) -> np.ndarray:
 
 def mask_mean(feature: Tensor, masks: Tensor) -> Tensor:
     """(B, C, h, w), (B, M, H, W) -> (B, C, h, w): each pixel becomes the mean of its mask."""
-    masks = F.interpolate(masks.to(feature.dtype), feature.shape[-2:], mode="nearest")
-    result = torch.zeros_like(feature)
-    for mask in masks.unbind(1):  # (B, h, w)
-        total = torch.einsum("bchw,bhw->bc", feature, mask)
-        mean = total / (mask.sum((1, 2))[:, None] + 1e-8)
-        result = result + mean[:, :, None, None] * mask[:, None]
-    return result
+    masks = F.interpolate(masks, feature.shape[-2:], mode="nearest").to(feature.dtype)
+    results = []
+    for image, its_masks in zip(feature, masks, strict=True):  # (C, h, w), (M, h, w)
+        result = torch.zeros_like(image)
+        for mask in its_masks:
+            mean = (image * mask).sum((1, 2)) / (mask.sum() + 1e-8)  # (C,)
+            result = result + mean[:, None, None] * mask
+        results.append(result)
+    return torch.stack(results)
 
 
 def enhance(feature: Tensor, masks: Tensor) -> Tensor:
