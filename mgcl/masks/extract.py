@@ -1,0 +1,171 @@
+"""A generator over many images into a store: only what is missing; torn files found; sharded."""
+
+import errno
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from tqdm import tqdm
+
+from mgcl.masks import BatchedMaskGenerator, MaskGenerator
+from mgcl.masks.images import UnreadableImage, image_size, read_image
+from mgcl.masks.mask_map import as_mask_map
+from mgcl.masks.store import MaskStore
+
+_THREADS = 4  # decode images and write maps beside the generator
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Summary(NamedTuple):
+    """What a run over a list of images did."""
+
+    made: int
+    """Maps written."""
+    found: int
+    """Maps that were there and in order."""
+    damaged: dict[str, str]
+    """Maps that were there but torn or foreign, with the reason; they were made again."""
+    unreadable: dict[str, str]
+    """Images that could not be read, with the reason; they have no map."""
+
+
+class StoreFull(OSError):
+    """The disk of the store takes no more; every map on it is whole."""
+
+
+def extract(
+    images: Mapping[str, Path],
+    generator: MaskGenerator,
+    store: MaskStore,
+    *,
+    shard: tuple[int, int] = (0, 1),
+    quiet: bool = False,
+) -> Summary:
+    """Make the mask map of every image that has none yet, and name what is wrong on the way.
+
+    Args:
+        images: file of each key.
+        generator: what cuts an image; one with `many` and `batch_size` gets several at once.
+        store: where the maps go.
+        shard: (i, n): this run's share is every n-th key of the sorted list, from the i-th.
+        quiet: no progress bar and no messages.
+
+    Raises:
+        StoreFull: the disk is full; a further run goes on from there.
+    """
+    keys = sorted(images)[shard[0] :: shard[1]]
+    store.remove_leftovers(set(keys))
+    unreadable: dict[str, str] = {}
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = _ahead(pool, lambda key: (key, _problem(store, key, images[key])), keys, 64)
+        problems = {key: problem for key, problem in found if problem is not None}
+        damaged = {key: problem for key, problem in problems.items() if problem}
+        with tqdm(total=len(problems), unit="image", desc="masks", disable=quiet) as bar:
+            say = (lambda line: None) if quiet else bar.write
+            for problem in damaged.values():
+                say(f"made again: {problem}")
+            readable = _readable(pool, images, list(problems), unreadable, say)
+            made = _make(readable, generator, store, pool, bar.update)
+    return Summary(made, len(keys) - len(problems), damaged, unreadable)
+
+
+def _problem(store: MaskStore, key: str, path: Path) -> str | None:
+    """None: the map is there and in order; "": it is missing; else what is wrong with it."""
+    if key not in store:
+        return ""
+    try:
+        return store.problem(key, image_size(path))
+    except UnreadableImage:
+        return ""
+
+
+def _readable(
+    pool: ThreadPoolExecutor,
+    images: Mapping[str, Path],
+    keys: list[str],
+    unreadable: dict[str, str],
+    say: Callable[[str], None],
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Key and image (H, W, 3), read ahead in threads; failures go into `unreadable`."""
+
+    def read(key: str) -> tuple[str, np.ndarray | UnreadableImage]:
+        try:
+            return key, read_image(images[key])
+        except UnreadableImage as error:
+            return key, error
+
+    for key, image in _ahead(pool, read, keys, 2 * _THREADS):
+        if isinstance(image, UnreadableImage):
+            unreadable[key] = str(image)
+            say(f"left out: {image}")
+        else:
+            yield key, image
+
+
+def _make(
+    readable: Iterable[tuple[str, np.ndarray]],
+    generator: MaskGenerator,
+    store: MaskStore,
+    pool: ThreadPoolExecutor,
+    advance: Callable[[int], object],
+) -> int:
+    """Cut and save; writing overlaps with the next cut. Returns the number of maps written."""
+    made = 0
+    writes: deque[Future[None]] = deque()
+    try:
+        for batch in _batches(readable, getattr(generator, "batch_size", 1)):
+            results = _cut(generator, [image for _, image in batch])
+            for (key, _), result in zip(batch, results, strict=True):
+                writes.append(pool.submit(store.save, key, as_mask_map(result)))
+            while len(writes) > 4 * _THREADS:
+                writes.popleft().result()
+            advance(len(batch))
+            made += len(batch)
+        for write in writes:
+            write.result()
+    except OSError as error:
+        pool.shutdown(cancel_futures=True)
+        if error.errno not in _DISK_FULL:
+            raise
+        raise StoreFull(
+            error.errno,
+            f"{store.root} takes no more files ({error.strerror}): make room and run again; "
+            "what is written is whole, a further run makes the rest",
+        ) from None
+    return made
+
+
+def _cut(generator: MaskGenerator, images: list[np.ndarray]) -> list:
+    if isinstance(generator, BatchedMaskGenerator):
+        return generator.many(images)
+    return [generator(image) for image in images]
+
+
+def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    batch: list[T] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], ahead: int
+) -> Iterator[R]:
+    """`map` in threads, in order, at most `ahead` results in wait."""
+    waiting: deque[Future[R]] = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
