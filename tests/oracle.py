@@ -87,14 +87,13 @@ def cosine_correlation(query: Tensor, support: Tensor) -> Tensor:
     return product.clamp(min=0)
 
 
-def correlation(query: Tensor, support: Tensor, label: Tensor, *, ignore: bool = False) -> Tensor:
-    """(B, C, hq, wq), (B, C, hs, ws), (B, H, W) in {0, 1, 255} -> (B, 2, hq, wq, hs, ws).
+def correlation(query: Tensor, support: Tensor, label: Tensor) -> Tensor:
+    """(B, C, hq, wq), (B, C, hs, ws), (B, H, W) integer label -> (B, 2, hq, wq, hs, ws).
 
-    Channel 0 is the foreground. Unless `ignore`, pixels of label 255 count as background, as in
-    the published program.
+    Channel 0 is the foreground (label 1), channel 1 the background (label 0).
     """
     foreground = (label == 1).to(query.dtype)[:, None]
-    background = ((label == 0) if ignore else (label != 1)).to(query.dtype)[:, None]
+    background = (label == 0).to(query.dtype)[:, None]
     sides = []
     for side in (foreground, background):
         size = support.shape[-2:]
