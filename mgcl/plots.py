@@ -1,0 +1,119 @@
+"""Curves over the threshold and over the epochs, drawn without a display."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mgcl.files import atomic_write
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0b63c5", "#e8590c", "#2b8a3e", "#9c36b5", "#c92a2a", "#0b7285", "#5c5f66", "#e67700")
+
+
+def threshold_plot(
+    path: str | os.PathLike[str],
+    curves: Mapping[str, Mapping[float, float]],
+    *,
+    marks: Mapping[str, float],
+    title: str,
+) -> None:
+    """Draw mIoU over the decision threshold into a PNG, atomically.
+
+    Args:
+        path: where to write.
+        curves: name -> {cut: mIoU in percent}; one line each, its best cut marked.
+        marks: words -> cut; a vertical line each.
+        title: above the plot.
+    """
+    figure, (axes,) = _canvas(7.2, 4.2)
+    for colour, (name, curve) in zip(_colours(), curves.items(), strict=False):
+        cuts = sorted(curve)
+        axes.plot(cuts, [curve[c] for c in cuts], color=colour, label=name, linewidth=2)
+        if cuts:
+            best = max(cuts, key=lambda c: curve[c])
+            axes.plot([best], [curve[best]], "o", color=colour, markersize=6)
+    axes.set(xlim=(0, 1), xlabel="foreground where its probability is over", ylabel="mIoU, %")
+    axes.set_ylim(bottom=0)
+    for step, (words, cut) in enumerate(sorted(marks.items(), key=lambda mark: mark[1])):
+        axes.axvline(cut, color="#495057", linestyle=(0, (4, 3)), linewidth=1)
+        place = (4, 4 + 12 * step)
+        look = {"fontsize": 9, "color": "#495057"}
+        axes.annotate(words, (cut, 0), xytext=place, textcoords="offset points", **look)
+    _finish(figure, axes, path, title)
+
+
+def learning_curve(path: str | os.PathLike[str], records: Sequence[Mapping[str, Any]]) -> None:
+    """Draw loss, mIoU and FB-IoU over the epochs into a PNG, atomically.
+
+    Args:
+        path: where to write.
+        records: those of kind "epoch" of log.jsonl, others are passed over; a score that an epoch
+            does not have (no validation there) leaves no point.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    epochs = [record for record in records if record.get("kind", "epoch") == "epoch"]
+    figure, (above, below) = _canvas(7.2, 6.0, rows=2)
+    _line(above, epochs, "loss", color=COLOURS[6], label="training loss")
+    for colour, score, name in ((0, "miou", "mIoU"), (1, "fb_iou", "FB-IoU")):
+        calibrated = f"{score}_calibrated"
+        _line(below, epochs, calibrated, color=COLOURS[colour], label=f"{name}, calibrated cut")
+        _line(below, epochs, score, color=COLOURS[colour], label=f"{name}, cut 0.5", dashed=True)
+    above.set_ylabel("loss")
+    below.set(xlabel="epoch", ylabel="%")
+    below.set_ylim(bottom=0)
+    below.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _legend(below)
+    _finish(figure, above, path, "Training, and validation after each epoch")
+
+
+def _line(
+    axes: "Axes",
+    records: Sequence[Mapping[str, Any]],
+    key: str,
+    *,
+    dashed: bool = False,
+    **look: Any,
+) -> None:
+    points = [(r["epoch"], r[key]) for r in records if r.get(key) is not None]
+    if points:
+        x, y = zip(*points, strict=True)
+        marker = "o" if len(points) < 60 else ""
+        style = (0, (4, 2)) if dashed else "-"
+        axes.plot(x, y, marker=marker, markersize=3.5, linewidth=1.8, linestyle=style, **look)
+
+
+def _colours() -> Any:
+    import itertools
+
+    return itertools.cycle(COLOURS)
+
+
+def _canvas(width: float, height: float, *, rows: int = 1) -> tuple["Figure", Sequence["Axes"]]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    ratios = (2, 3) if rows == 2 else (1,)
+    grid = figure.subplots(rows, 1, sharex=True, squeeze=False, height_ratios=ratios)
+    for axes in grid[:, 0]:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color="#e9ecef", linewidth=0.8)
+        axes.set_axisbelow(True)
+    return figure, list(grid[:, 0])
+
+
+def _legend(axes: "Axes") -> None:
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, fontsize=9)
+
+
+def _finish(figure: "Figure", top: "Axes", path: str | os.PathLike[str], title: str) -> None:
+    top.set_title(title, loc="left", fontsize=11, fontweight="bold")
+    _legend(top)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format="png")

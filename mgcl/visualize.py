@@ -1,0 +1,255 @@
+"""Pictures of episodes, as in the field's figures: what the network saw, gave and missed."""
+
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from mgcl.files import atomic_write
+from mgcl.plots import learning_curve, threshold_plot
+
+if TYPE_CHECKING:
+    from PIL import ImageFont
+
+    from mgcl.datasets.episodes import Episode
+
+__all__ = ["episode_panel", "learning_curve", "mask_overlay", "threshold_plot", "write_png"]
+
+Colour = tuple[int, int, int]
+
+TILE = 256  # long side of a tile, pixels
+GAP = 10  # between tiles
+CAPTION = 24  # height of the line above a tile
+TITLE = 38
+PAPER, INK, FAINT = (255, 255, 255), (28, 30, 34), (150, 154, 162)
+LABEL = (255, 214, 10)  # truth and support label
+PREDICTED = (255, 64, 160)
+IGNORED = (150, 150, 150)
+HIT, FALSE_ALARM, MISS = (46, 204, 92), (240, 58, 50), (52, 128, 255)
+
+
+class Tile(NamedTuple):
+    """One picture of a panel and the words above it, each with its colour."""
+
+    image: np.ndarray  # (H, W, 3) uint8
+    words: Sequence[tuple[str, Colour]]
+
+
+def episode_panel(
+    episode: "Episode", probability: Any, prediction: Any, *, title: str
+) -> np.ndarray:
+    """One episode as a grid of captioned tiles.
+
+    Supports with their label and masks, query and its masks, probability, truth, prediction, and
+    the errors: hits green, false alarms red, misses blue, pixels that do not count grey. With one
+    support the upper row holds what the network is given and the lower what it makes of it; with
+    more, the supports stand above the query.
+
+    Args:
+        episode: without a batch dimension, any number of supports.
+        probability: (H, W) foreground probability in [0, 1].
+        prediction: (H, W), foreground where not 0.
+        title: a line above the tiles.
+
+    Returns:
+        (h, w, 3) uint8; every tile's long side is 256 pixels, whatever the image's size.
+    """
+    supports = _support_tiles(episode)
+    given, made = _query_tiles(episode, np.asarray(probability), np.asarray(prediction))
+    if len(supports) == 1:
+        rows = [[*supports[0], *given], made]
+    else:
+        images, masks = zip(*supports, strict=True)
+        rows = [list(images), list(masks), [*given, *made]]
+    return _compose(rows, title)
+
+
+def mask_overlay(image: np.ndarray, mask_map: np.ndarray) -> np.ndarray:
+    """Masks over their image: each in a colour fixed by its number, with a light outline.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        mask_map: (H, W) uint8, 0 = no mask (left as it is, a little darker).
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    colours = _mask_colours()[mask_map]  # (H, W, 3)
+    share = np.where(mask_map > 0, 0.42, 0.25)[..., None]
+    mixed = image * (1 - share) + colours * share
+    border = _borders(mask_map)[..., None]
+    return np.where(border, 0.25 * mixed + 0.75 * 255, mixed).astype(np.uint8)
+
+
+def write_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
+    """Write an (H, W, 3) uint8 picture atomically."""
+    from PIL import Image
+
+    with atomic_write(path) as temporary:
+        Image.fromarray(image).save(temporary, format="PNG")
+
+
+def _support_tiles(episode: "Episode") -> list[tuple[Tile, Tile]]:
+    tiles = []
+    count = len(episode.support_images)
+    for k in range(count):
+        number = f" {k + 1}" if count > 1 else ""
+        image = _picture(episode.support_images[k])
+        label = _enlarge(_array(episode.support_labels[k]))
+        masks = _enlarge(_array(episode.support_mask_maps[k]))
+        marked = _outlined(image, label, LABEL)
+        tiles.append(
+            (
+                Tile(marked, [(f"support{number}", INK), ("label", _readable(LABEL))]),
+                Tile(mask_overlay(image, masks), [(f"masks of support{number}", INK)]),
+            )
+        )
+    return tiles
+
+
+def _query_tiles(
+    episode: "Episode", probability: np.ndarray, prediction: np.ndarray
+) -> tuple[list[Tile], list[Tile]]:
+    """Tiles of what the network is given, and of what it makes of it."""
+    image = _picture(episode.query_image)
+    label = _enlarge(_array(episode.query_label))
+    masks = _enlarge(_array(episode.query_mask_map))
+    guess = _enlarge((prediction != 0).astype(np.uint8))
+    given = [
+        Tile(image, [("query", INK)]),
+        Tile(mask_overlay(image, masks), [("masks of query", INK)]),
+    ]
+    errors = [("hit", HIT), ("false alarm", FALSE_ALARM), ("miss", MISS)]
+    made = [
+        Tile(_heat(_enlarge(probability, smooth=True)), [("probability", INK)]),
+        Tile(_outlined(image, guess, PREDICTED), [("prediction", _readable(PREDICTED))]),
+        Tile(_outlined(image, label, LABEL), [("truth", _readable(LABEL))]),
+        Tile(_errors(image, guess, label), [(word, _readable(c)) for word, c in errors]),
+    ]
+    return given, made
+
+
+def _array(values: Any) -> np.ndarray:
+    return np.asarray(values)
+
+
+def _picture(image: Any) -> np.ndarray:
+    """(3, H, W) uint8 -> (h, w, 3) at the tile's size."""
+    return _enlarge(np.asarray(image).transpose(1, 2, 0), smooth=True)
+
+
+def _enlarge(values: np.ndarray, *, smooth: bool = False) -> np.ndarray:
+    """(H, W, ...) to a long side of TILE: numbers of things by nearest, the rest smoothly."""
+    import cv2
+
+    height, width = values.shape[:2]
+    ratio = TILE / max(height, width)
+    size = (max(1, round(width * ratio)), max(1, round(height * ratio)))
+    soft = cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR
+    return cv2.resize(values, size, interpolation=soft if smooth else cv2.INTER_NEAREST)
+
+
+def _outlined(image: np.ndarray, label: np.ndarray, colour: Colour) -> np.ndarray:
+    """Tint label 1, grey out 255, and draw the outline of 1."""
+    import cv2
+
+    picture = _tinted(image, label == 1, colour, 0.38)
+    picture = _tinted(picture, label == 255, IGNORED, 0.8)
+    regions = (label == 1).astype(np.uint8)
+    outlines, _ = cv2.findContours(regions, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(picture, outlines, -1, colour, 2, cv2.LINE_AA)
+
+
+def _errors(image: np.ndarray, guess: np.ndarray, label: np.ndarray) -> np.ndarray:
+    grey = image.mean(axis=2, keepdims=True).repeat(3, axis=2)  # colours speak better on grey
+    picture = (40 + 0.7 * grey).astype(np.uint8)
+    marked, wanted, counted = guess == 1, label == 1, label != 255
+    picture = _tinted(picture, marked & wanted, HIT, 0.62)
+    picture = _tinted(picture, marked & ~wanted & counted, FALSE_ALARM, 0.62)
+    picture = _tinted(picture, ~marked & wanted, MISS, 0.62)
+    return _tinted(picture, ~counted, IGNORED, 0.8)
+
+
+def _tinted(image: np.ndarray, where: np.ndarray, colour: Colour, share: float) -> np.ndarray:
+    tinted = image * (1 - share) + np.array(colour) * share
+    return np.where(where[..., None], tinted, image).astype(np.uint8)
+
+
+def _heat(probability: np.ndarray) -> np.ndarray:
+    """(H, W) in [0, 1] -> (H, W, 3), dark to bright."""
+    import cv2
+
+    levels = np.round(255 * np.nan_to_num(probability).clip(0, 1)).astype(np.uint8)
+    return cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1]
+
+
+def _borders(mask_map: np.ndarray) -> np.ndarray:
+    """(H, W) bool: pixels whose right or lower neighbour has another number."""
+    border = np.zeros(mask_map.shape, bool)
+    border[:, :-1] |= mask_map[:, :-1] != mask_map[:, 1:]
+    border[:-1] |= mask_map[:-1] != mask_map[1:]
+    return border
+
+
+@lru_cache(maxsize=1)
+def _mask_colours() -> np.ndarray:
+    """(256, 3): neighbours in number are far apart in hue; number 0 is black."""
+    import cv2
+
+    numbers = np.arange(256)
+    hue = (numbers * 0.618034 % 1 * 180).astype(np.uint8)
+    value = 255 - 45 * (numbers % 3)
+    hsv = np.stack([hue, np.full(256, 200), value], axis=1).astype(np.uint8)
+    colours = cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0].astype(float)
+    colours[0] = 0
+    return colours
+
+
+def _readable(colour: Colour) -> Colour:
+    """A colour dark enough for words on white."""
+    light = (0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]) / 255
+    r, g, b = (round(c * min(1.0, 0.52 / light)) for c in colour)
+    return r, g, b
+
+
+def _compose(rows: Sequence[Sequence[Tile]], title: str) -> np.ndarray:
+    """Lay the tiles on white paper with their captions and the title."""
+    from PIL import Image, ImageDraw
+
+    height, width = rows[0][0].image.shape[:2]
+    columns = max(map(len, rows))
+    across = GAP + columns * (width + GAP)
+    down = TITLE + len(rows) * (CAPTION + height + GAP)
+    paper = Image.new("RGB", (across, down), PAPER)
+    draw = ImageDraw.Draw(paper)
+    font = _font(19, bold=True)
+    while title and draw.textlength(title, font) > across - 2 * GAP:
+        title = title[:-2].rstrip() + "…"
+    draw.text((GAP, TITLE // 2 + 2), title, INK, font, anchor="lm")
+    for r, row in enumerate(rows):
+        for c, tile in enumerate(row):
+            corner = (GAP + c * (width + GAP), TITLE + r * (CAPTION + height + GAP))
+            _caption(draw, tile.words, corner, width)
+            paper.paste(Image.fromarray(tile.image), (corner[0], corner[1] + CAPTION))
+    return np.asarray(paper)
+
+
+def _caption(draw: Any, words: Sequence[tuple[str, Colour]], corner: Any, width: int) -> None:
+    font = _font(14)
+    x, y = corner[0], corner[1] + CAPTION // 2
+    for word, colour in words:
+        draw.text((x, y), word, colour, font, anchor="lm")
+        x += draw.textlength(word, font) + 12
+
+
+@lru_cache(maxsize=8)
+def _font(size: int, *, bold: bool = False) -> "ImageFont.FreeTypeFont":
+    """DejaVu Sans, which comes with matplotlib."""
+    import matplotlib
+    from PIL import ImageFont
+
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
