@@ -43,7 +43,7 @@ class Section(BaseModel):
 class RunSection(Section):
     """Where a run writes and on what it computes."""
 
-    name: str = Field("", pattern=r"^[\w.+-]*$")
+    name: Annotated[str, Field(pattern=r"^[\w.+-]*$")] = ""
     """Folder of the run below run.root; empty: <config file>_fold<fold>_seed<seed>."""
     root: Path = Path("runs")
     """Folder that holds all runs."""
@@ -200,7 +200,11 @@ class Config(BaseSettings):
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: Any
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *_: PydanticBaseSettingsSource,
+        **__: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Only the file (given to the constructor) and the command line count, no environment."""
         return (init_settings,)

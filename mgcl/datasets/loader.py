@@ -31,12 +31,23 @@ def build_loader(
     workers: int,
     pin_memory: bool,
 ) -> EpisodeLoader:
-    """Load the episodes `ids` in their order, `batch_size` at a time (the last may be smaller).
+    """Load the episodes `ids` in their order, `batch_size` at a time (the last may be smaller)."""
+    batches = [list(ids[i : i + batch_size]) for i in range(0, len(ids), batch_size)]
+    return load_batches(dataset, batches, workers=workers, pin_memory=pin_memory)
+
+
+def load_batches(
+    dataset: EpisodeDataset,
+    batches: Sequence[list[int]],
+    *,
+    workers: int,
+    pin_memory: bool,
+) -> EpisodeLoader:
+    """Load given batches of episode ids.
 
     Args:
         dataset: the episodes.
-        ids: episode ids; a `range` over many epochs keeps the workers alive between them.
-        batch_size: episodes in a batch.
+        batches: episode ids of each batch; those of many epochs keep the workers alive between.
         workers: worker processes; 0 loads in this one.
         pin_memory: put batches into page-locked memory; ignored without a CUDA device.
 
@@ -45,8 +56,7 @@ def build_loader(
     """
     return EpisodeLoader(
         _Guarded(dataset),
-        sampler=ids,
-        batch_size=batch_size,
+        batch_sampler=batches,
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=pin_memory and torch.cuda.is_available(),

@@ -42,6 +42,14 @@ class ResNet(Backbone, models.ResNet):
     """ResNet-50 or -101: the outputs of layer2, layer3, layer4."""
 
     channels = (512, 1024, 2048)
+    conv1: nn.Module
+    bn1: nn.Module
+    relu: nn.Module
+    maxpool: nn.Module
+    layer1: nn.Module
+    layer2: nn.Module
+    layer3: nn.Module
+    layer4: nn.Module
 
     def __init__(self, blocks: list[int]) -> None:
         """`blocks`: bottleneck blocks in each of the four layers."""

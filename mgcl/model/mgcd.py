@@ -1,8 +1,8 @@
 """Mask-guided correlation decoding (MGCD), Sec. III-D of the paper.
 
 A 4-D correlation is kept as (B, hs, ws, hq, wq, C) throughout: the support dims in front, the
-channels last. Either convolution of a centre-pivot block is then an ordinary convolution over a view
-of that memory, without a copy.
+channels last. Either convolution of a centre-pivot block is then an ordinary convolution over a
+view of that memory, without a copy.
 """
 
 import torch
@@ -23,6 +23,7 @@ class CenterPivotConv4d(nn.Module):
         """Kernel and support stride are the same for both dims."""
         super().__init__()
         self.stride = stride
+        self.pad = kernel // 2
         self.conv1 = nn.Conv2d(in_channels, out_channels, kernel, 1, kernel // 2)
         self.conv2 = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2)
 
@@ -41,14 +42,13 @@ class CenterPivotConv4d(nn.Module):
         hq, wq = x.shape[3:5]
         volume = x.flatten(3, 4).permute(0, 4, 1, 2, 3)  # (B, C, hs, ws, hq*wq), channels last
         weight = self.conv2.weight[..., None]  # (C', C, k, k, 1)
-        pad = self.conv2.padding[0]
         stride = (self.stride, self.stride, 1)
-        volume = F.conv3d(volume, weight, self.conv2.bias, stride, (pad, pad, 0))
+        volume = F.conv3d(volume, weight, self.conv2.bias, stride, (self.pad, self.pad, 0))
         return volume.permute(0, 2, 3, 4, 1).unflatten(3, (hq, wq))
 
     def _single_support_position(self, x: Tensor) -> Tensor:
         """With one support position conv2 is its centre alone, which conv1's centre takes up."""
-        pad = self.conv1.padding[0]
+        pad = self.pad
         centre = self.conv2.weight[:, :, pad : pad + 1, pad : pad + 1]
         weight = self.conv1.weight + F.pad(centre, (pad, pad, pad, pad))
         assert self.conv1.bias is not None and self.conv2.bias is not None

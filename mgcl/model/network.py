@@ -57,7 +57,7 @@ class SegmentationHead(nn.Module):
     ) -> list[Guided]:
         """MGFE of every level; what a query needs once, whatever the number of supports."""
         return [
-            guide(f, assignment(mask_map, f.shape[-2:]) if self.mgfe else None, epsilon)
+            guide(f, assignment(mask_map, (f.shape[2], f.shape[3])) if self.mgfe else None, epsilon)
             for f in feats
         ]
 

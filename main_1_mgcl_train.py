@@ -1,0 +1,69 @@
+"""Step 1: train MGCL on the base classes of a fold.
+
+    python main_1_mgcl_train.py --config configs/isaid_resnet50.toml
+
+Reads the mask maps of main_0, writes `runs/<name>/`: `last.pt` and `best.pt`, the resolved
+`config.toml`, `log.jsonl`, and TensorBoard curves and panels.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from mgcl.config import Config, load_or_exit
+
+
+def main(argv: Sequence[str]) -> int:
+    """Train; the exit status is 0 when all epochs are done."""
+    config = load_or_exit(argv, prog="main_1_mgcl_train.py")
+    try:
+        train(config)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def train(config: Config) -> None:
+    """All epochs: train, calibrate the decision threshold, validate, save."""
+    from mgcl import distributed
+    from mgcl.datasets.build import build_heldout, build_source, build_training, build_validation
+    from mgcl.engine import train_one_epoch
+    from mgcl.optim import poly_lr, set_lr
+    from mgcl.training import Run
+
+    device = distributed.choose_device(config.run.device)
+    source = build_source(config)
+    training = build_training(config, source)
+    heldout = build_heldout(config, source)
+    validation = build_validation(config, source)
+    recipe = config.train
+
+    with Run(config, device) as run:
+        for batches in run.epochs(training):
+            set_lr(
+                run.optimizer,
+                poly_lr(recipe.lr, run.state.epoch, recipe.epochs, recipe.poly_power),
+            )
+            result = train_one_epoch(
+                run.forward,
+                run.optimizer,
+                batches,
+                setup=run.setup,
+                loss=recipe.loss,
+                class_ids=training.class_ids,
+                log_every=recipe.log_every,
+                on_log=run.on_log,
+            )
+            run.log_training(result)
+            if run.validates():
+                run.log_validation(run.evaluate(heldout), run.evaluate(validation))
+                run.log_panels(validation)
+            run.save()
+        run.log.say(
+            f"done: best epoch {run.state.best_epoch + 1}, mIoU {run.state.best_miou:.2f} on "
+            f"{validation.source}; next: main_2_mgcl_test.py with the same --config"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,162 @@
+"""Checkpoints: atomic saving, checked loading, and the authors' files in both directions.
+
+    python -m mgcl.checkpoint export runs/NAME/best.pt --to authors.pt
+
+writes the weights under the authors' names.
+"""
+
+import argparse
+import pickle
+import sys
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mgcl.files import atomic_write
+
+# The authors' files hold the classifier that the network does not use; these are its shapes.
+CLASSIFIERS = {
+    "resnet50": {"fc.weight": (1000, 2048), "fc.bias": (1000,)},
+    "resnet101": {"fc.weight": (1000, 2048), "fc.bias": (1000,)},
+    "vgg16": {
+        "classifier.0.weight": (4096, 25088),
+        "classifier.0.bias": (4096,),
+        "classifier.3.weight": (4096, 4096),
+        "classifier.3.bias": (4096,),
+        "classifier.6.weight": (1000, 4096),
+        "classifier.6.bias": (1000,),
+    },
+}
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing, torn or of another network; the message says what to do."""
+
+
+def save(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint atomically.
+
+    Raises:
+        OSError: the disk is full; the old file is untouched.
+    """
+    with atomic_write(path) as temporary:
+        torch.save(dict(state), temporary)
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read a checkpoint; only tensors and plain values are admitted, nothing is run.
+
+    Raises:
+        CheckpointError: no such file, torn, or with anything but tensors and plain values.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint {path}: run main_1_mgcl_train.py first")
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError) as error:
+        raise CheckpointError(f"{path} is torn or no checkpoint of tensors: {error}") from None
+    if not isinstance(state, Mapping):
+        raise CheckpointError(f"{path} holds a {type(state).__name__}, not a checkpoint")
+    return dict(state)
+
+
+def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
+    """Load weights of this project or of the authors into `model`.
+
+    Prefixes such as `module.`, the old name `hpn_learner` for `mgcd` and the unused classifier are
+    taken care of.
+
+    Returns:
+        what the checkpoint says of itself (fold, epoch, cut, ...); empty for the authors' files.
+
+    Raises:
+        CheckpointError: unreadable, or of another network; the message lists what is missing and
+            what is left over.
+    """
+    state = load(Path(path))
+    facts = {k: v for k, v in state.items() if k not in ("model", "optimizer")}
+    weights = state.get("model")
+    if weights is None:
+        weights, facts = state, {}
+    _load_state(model, weights, str(path))
+    return facts
+
+
+def our_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights under this project's names, the classifier left out."""
+    named = {}
+    for name, value in weights.items():
+        start = max(name.find("backbone."), name.find("segmentation_head."), 0)
+        name = name[start:].replace(".hpn_learner.", ".mgcd.")
+        if not name.startswith(("backbone.fc.", "backbone.classifier.")):
+            named[name] = value
+    return named
+
+
+def authors_names(weights: Mapping[str, Tensor], backbone: str) -> dict[str, Tensor]:
+    """Weights under the authors' names, with zeros for the classifier that nobody uses.
+
+    Raises:
+        CheckpointError: the authors' program has no such backbone.
+    """
+    if backbone not in CLASSIFIERS:
+        raise CheckpointError(
+            f"the authors' program has no {backbone}; it has {', '.join(CLASSIFIERS)}"
+        )
+    zeros = {
+        f"backbone.{name}": torch.zeros(1).expand(shape)
+        for name, shape in CLASSIFIERS[backbone].items()
+    }
+    return {**{name: value.contiguous() for name, value in weights.items()}, **zeros}
+
+
+def _load_state(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    weights = our_names(weights)
+    expected = model.state_dict()
+    missing = [name for name in expected if name not in weights]
+    left_over = [name for name in weights if name not in expected]
+    misfits = [
+        f"{name} {tuple(weights[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in expected.items()
+        if name in weights and weights[name].shape != value.shape
+    ]
+    if missing or left_over or misfits:
+        raise CheckpointError(
+            f"{source} is of another network (set the [model] constants it was trained with):\n"
+            f"  missing: {_listed(missing)}\n  left over: {_listed(left_over)}\n"
+            f"  other shape: {_listed(misfits)}"
+        )
+    model.load_state_dict(weights)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{len(names)}: " + ", ".join(names) if names else "none"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Command line: export a checkpoint under the authors' names."""
+    parser = argparse.ArgumentParser(prog="python -m mgcl.checkpoint", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    export = commands.add_parser("export", help="write a checkpoint under the authors' names")
+    export.add_argument("checkpoint", type=Path)
+    export.add_argument("--to", type=Path, required=True, help="file to write")
+    words = parser.parse_args(argv)
+    try:
+        state = load(words.checkpoint)
+        if "model" not in state:
+            raise CheckpointError(f"{words.checkpoint} is no checkpoint of this project")
+        backbone = state["config"]["model"]["backbone"]
+        save(words.to, authors_names(our_names(state["model"]), backbone))
+    except CheckpointError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"wrote {words.to}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,78 @@
+"""What a run tells: console, TensorBoard and `log.jsonl`. Silent on all ranks but the first."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mgcl import distributed
+from mgcl.files import write_text
+
+
+class RunLog:
+    """Writes `log.jsonl` (one JSON object a line) and `tensorboard/` in the run's folder."""
+
+    def __init__(self, folder: Path, *, resume_epoch: int = 0) -> None:
+        """Start a log, or go on after `resume_epoch` finished epochs; later records are dropped."""
+        self.path = folder / "log.jsonl"
+        self.active = distributed.is_main()
+        self._board: Any = None
+        if not self.active:
+            return
+        from torch.utils.tensorboard import SummaryWriter
+
+        kept = [r for r in read_records(self.path) if r["epoch"] < resume_epoch]
+        steps = max((r["step"] for r in kept), default=0)
+        write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+        self._board = SummaryWriter(
+            str(folder / "tensorboard"), purge_step=steps + 1 if kept else None
+        )
+
+    def say(self, text: str) -> None:
+        """Print a line without disturbing a progress bar."""
+        if self.active:
+            from tqdm import tqdm
+
+            tqdm.write(text, file=sys.stdout)
+            sys.stdout.flush()
+
+    def record(self, kind: str, *, epoch: int, step: int, **values: Any) -> None:
+        """Append one object to `log.jsonl`."""
+        if self.active:
+            line = json.dumps({"kind": kind, "epoch": epoch, "step": step, **values})
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+
+    def scalars(self, values: dict[str, float], step: int) -> None:
+        """TensorBoard curves, by their tags ("train/loss")."""
+        if self.active:
+            for tag, value in values.items():
+                self._board.add_scalar(tag, value, step)
+
+    def text(self, tag: str, text: str) -> None:
+        """TensorBoard text (Markdown)."""
+        if self.active:
+            self._board.add_text(tag, text, 0)
+
+    def image(self, tag: str, image: np.ndarray, step: int) -> None:
+        """TensorBoard picture: (h, w, 3) uint8."""
+        if self.active:
+            self._board.add_image(tag, image, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Flush everything."""
+        if self._board is not None:
+            self._board.close()
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Records of a `log.jsonl`; a line that a kill left torn is dropped."""
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return records
