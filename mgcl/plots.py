@@ -39,9 +39,9 @@ def threshold_plot(
     axes.set_ylim(bottom=0)
     for step, (words, cut) in enumerate(sorted(marks.items(), key=lambda mark: mark[1])):
         axes.axvline(cut, color="#495057", linestyle=(0, (4, 3)), linewidth=1)
-        place = (4, 4 + 12 * step)
-        look = {"fontsize": 9, "color": "#495057"}
-        axes.annotate(words, (cut, 0), xytext=place, textcoords="offset points", **look)
+        note = axes.annotate(words, (cut, 0), xytext=(4, 4 + 12 * step), textcoords="offset points")
+        note.set(fontsize=9, color="#495057")
+        note.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.85})
     _finish(figure, axes, path, title)
 
 
@@ -109,7 +109,7 @@ def _canvas(width: float, height: float, *, rows: int = 1) -> tuple["Figure", Se
 
 def _legend(axes: "Axes") -> None:
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=9)
+        axes.legend(frameon=False, fontsize=9, handlelength=3.2)
 
 
 def _finish(figure: "Figure", top: "Axes", path: str | os.PathLike[str], title: str) -> None:

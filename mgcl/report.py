@@ -1,0 +1,158 @@
+"""The report of a test: the field's table, the facts that it depends on, curves and panels."""
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mgcl import published, tables
+from mgcl.files import write_json, write_text
+
+if TYPE_CHECKING:
+    from mgcl.metrics import Scores
+
+CLASSES_ACROSS = 5  # class columns that fit a terminal; more make a further table
+
+
+class Row(NamedTuple):
+    """The scores of one method at one number of shots and one decision threshold."""
+
+    method: str
+    shots: int
+    cut: str
+    scores: "Scores"
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that a test found out."""
+
+    title: str
+    facts: dict[str, str]
+    """What the numbers depend on; benchmark, fold and backbone find the published numbers."""
+    class_names: dict[int, str]
+    """Names of the tested classes by 0-based id, in the order of the columns."""
+    rows: list[Row]
+    curves: dict[str, dict[float, float]]
+    """Name -> {cut: mIoU}."""
+    notes: list[str]
+    panels: list[str]
+    """Paths of the pictures, relative to the report."""
+
+
+def to_markdown(report: Report) -> str:
+    """The report as Markdown; pictures are linked relative to it."""
+    parts = [f"# {report.title}\n", "## Results\n", "Percent.\n"]
+    parts += [tables.markdown(_table(report, list(report.class_names), report.rows))]
+    parts += ["".join(f"- {note}\n" for note in report.notes)] if report.notes else []
+    parts += _published_markdown(report)
+    if report.curves:
+        parts += ["## mIoU over the decision threshold\n", "![mIoU over the cut](threshold.png)\n"]
+    if report.panels:
+        parts += ["## Episodes\n"]
+        parts += [f"![{Path(panel).stem}]({panel})\n" for panel in report.panels]
+    facts = tables.Table(["fact", "value"], list(report.facts.items()))
+    parts += ["## What the numbers depend on\n", tables.markdown(facts)]
+    return "\n".join(parts)
+
+
+def to_text(report: Report) -> str:
+    """The table for a terminal, at most 120 columns wide."""
+    ids = list(report.class_names)
+    chunks = [ids[i : i + CLASSES_ACROSS] for i in range(0, len(ids), CLASSES_ACROSS)]
+    parts = [report.title + "\n"]
+    parts += [tables.text(_table(report, chunk, report.rows)) for chunk in chunks or [[]]]
+    rows = _published_rows(report)
+    if rows:
+        parts.append(f"Published, not measured here ({published.SOURCE}):\n")
+        parts += [tables.text(_table(report, chunk, rows)) for chunk in chunks or [[]]]
+    return "\n".join(parts + [f"- {note}\n" for note in report.notes])
+
+
+def to_json(report: Report) -> dict[str, Any]:
+    """The report for programs; class IoUs by class name, null where there is no number."""
+    return {
+        "title": report.title,
+        "facts": dict(report.facts),
+        "classes": {name: class_id for class_id, name in report.class_names.items()},
+        "rows": [
+            {
+                "method": row.method,
+                "shots": row.shots,
+                "cut": row.cut,
+                "miou": _finite(row.scores.miou),
+                "fb_iou": _finite(row.scores.fb_iou),
+                "class_iou": {
+                    name: _finite(row.scores.class_iou.get(class_id))
+                    for class_id, name in report.class_names.items()
+                },
+            }
+            for row in report.rows
+        ],
+        "curves": {
+            name: {str(cut): _finite(miou) for cut, miou in curve.items()}
+            for name, curve in report.curves.items()
+        },
+        "notes": list(report.notes),
+        "panels": list(report.panels),
+    }
+
+
+def write_report(folder: str | os.PathLike[str], report: Report) -> None:
+    """Write report.md and then report.json into `folder`, each atomically.
+
+    report.json comes last: where it exists, the test is complete.
+    """
+    write_text(Path(folder) / "report.md", to_markdown(report))
+    write_json(Path(folder) / "report.json", to_json(report))
+
+
+class _Cells(NamedTuple):
+    """As `Scores`, but a number may be missing."""
+
+    miou: float | None
+    fb_iou: float | None
+    class_iou: dict[int, float]
+
+
+def _table(report: Report, class_ids: Sequence[int], rows: Sequence[Any]) -> tables.Table:
+    names = [report.class_names[class_id].replace("_", " ") for class_id in class_ids]
+    header = ["method", "shots", "cut", *names, "mIoU", "FB-IoU"]
+    lines = []
+    for method, shots, cut, scores in rows:
+        values = [scores.class_iou.get(class_id) for class_id in class_ids]
+        numbers = [*values, scores.miou, scores.fb_iou]
+        lines.append([method, str(shots), cut, *map(tables.number, numbers)])
+    return tables.Table(header, lines)
+
+
+def _published_rows(report: Report) -> list[tuple[str, int, str, _Cells]]:
+    """The paper's rows for this report's benchmark, backbone, fold and shots."""
+    names = [report.facts.get(key, "") for key in ("benchmark", "backbone", "fold")]
+    if not names[2].isdigit():
+        return []
+    rows = []
+    for shots in sorted({row.shots for row in report.rows}):
+        found = published.find(names[0], names[1], shots=shots, fold=int(names[2]))
+        if found and found.miou is not None:
+            cells = _Cells(found.miou, found.fb_iou, found.class_iou)
+            rows.append(("MGCL, the paper", shots, "0.5", cells))
+    return rows
+
+
+def _published_markdown(report: Report) -> list[str]:
+    rows = _published_rows(report)
+    if not rows:
+        return []
+    return [
+        "## Published, not measured here\n",
+        f"mIoU from the paper's tables, FB-IoU and class IoUs from its authors' logs: "
+        f"{published.SOURCE}.\n",
+        tables.markdown(_table(report, list(report.class_names), rows)),
+    ]
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
