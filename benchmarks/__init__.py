@@ -1,0 +1,1 @@
+"""Speed and memory of this program beside the definitional version in `tests/oracle.py`."""
