@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..files import write_text
 from .benchmarks import Benchmark, check_name
@@ -180,6 +181,17 @@ class ManifestPlan:
         return self.specs[episode_id]
 
 
+class _Line(BaseModel):
+    """One line of a manifest."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    episode: int
+    split: Literal["train", "val"]
+    label_id: int  # class id + 1, as in the lists
+    query: str
+    supports: list[str] = Field(min_length=1)
+
+
 def write_manifest(path: str | os.PathLike[str], specs: Iterable[EpisodeSpec]) -> None:
     """Write episodes as JSON lines: episode, split, label_id (class id + 1), query, supports."""
     lines = []
@@ -210,8 +222,13 @@ def read_manifest(path: str | os.PathLike[str], benchmark: Benchmark) -> list[Ep
             spec = _parse(line, benchmark)
             if specs and len(spec.supports) != len(specs[0].supports):
                 raise ValueError(f"{len(spec.supports)} supports, the first has another number")
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}, line {number} is no episode: {error!r}") from None
+        except ValidationError as error:
+            problems = (f"{'.'.join(map(str, e['loc']))} {e['msg']}" for e in error.errors())
+            raise ValueError(
+                f"{path}, line {number} is no episode: {'; '.join(problems).strip()}"
+            ) from None
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number} is no episode: {error}") from None
         specs.append(spec)
     if not specs:
         raise ValueError(f"{path} holds no episode")
@@ -219,17 +236,15 @@ def read_manifest(path: str | os.PathLike[str], benchmark: Benchmark) -> list[Ep
 
 
 def _parse(line: str, benchmark: Benchmark) -> EpisodeSpec:
-    record = json.loads(line)
-    split, class_id = record["split"], record["label_id"] - 1
+    record = _Line.model_validate_json(line)
+    class_id = record.label_id - 1
     if class_id not in range(len(benchmark.class_names)):
-        raise ValueError(f"label_id {class_id + 1} is no class of {benchmark.name}")
-    names = [record["query"], *record["supports"]]
-    if len(names) < 2 or names[0] in names[1:]:
-        raise ValueError("an episode needs at least one support, none of them the query")
-    for name in names:
+        raise ValueError(f"label_id {record.label_id} is no class of {benchmark.name}")
+    if record.query in record.supports:
+        raise ValueError(f"the query {record.query!r} is among its supports")
+    for name in (record.query, *record.supports):
         check_name(name)
-        benchmark.mask_key(split, name)  # checks the split
-    query, *supports = (Entry(split, name, class_id) for name in names)
+    query, *supports = (Entry(record.split, n, class_id) for n in (record.query, *record.supports))
     return EpisodeSpec(query, tuple(supports))
 
 

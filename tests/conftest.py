@@ -1,0 +1,23 @@
+"""The small synthetic benchmarks that the tests share; treat them as read-only."""
+
+from pathlib import Path
+
+import pytest
+
+from mgcl.datasets.synthetic import write_synthetic
+
+
+@pytest.fixture(scope="session")
+def isaid_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """iSAID's tree with 60 training and 90 validation scenes of 64 px, lists under splits/."""
+    root = tmp_path_factory.mktemp("isaid")
+    return write_synthetic(root, train_images=60, val_images=90, size=64, processes=1)
+
+
+@pytest.fixture(scope="session")
+def dlrsd_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """DLRSD's tree with 90 scenes of 64 px, which training and validation share."""
+    root = tmp_path_factory.mktemp("dlrsd")
+    return write_synthetic(
+        root, train_images=60, val_images=30, size=64, processes=1, benchmark="dlrsd"
+    )

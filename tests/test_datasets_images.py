@@ -1,0 +1,252 @@
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision.transforms import functional as tvf
+
+from mgcl.datasets import images, lists
+from mgcl.datasets.benchmarks import BENCHMARKS, ISAID_PALETTE
+from mgcl.datasets.images import ImageSource, read_image, read_label
+from mgcl.datasets.lists import Entry
+
+ISAID, DLRSD = BENCHMARKS["isaid"], BENCHMARKS["dlrsd"]
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (20, 30, 3), np.uint8)
+IDS = RNG.integers(0, 16, (20, 30), np.uint8)
+ENTRY = Entry("val", "P0", 2)
+
+
+def put(path: Path, picture: Image.Image, kind: str = "PNG", **options) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path, kind, **options)
+    return path
+
+
+def put_entry(root: Path, image=RGB, label=IDS) -> ImageSource:
+    put(ISAID.image_path(root, "val", "P0"), Image.fromarray(image))
+    put(ISAID.label_path(root, "val", "P0"), Image.fromarray(label))
+    return ImageSource(ISAID, root, None, 16)
+
+
+# images
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
+def test_lossless_formats_are_read_exactly(tmp_path, kind):
+    assert np.array_equal(read_image(put(tmp_path / "x", Image.fromarray(RGB), kind)), RGB)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "GIF"])
+def test_other_formats_are_read_as_pil_reads_them(tmp_path, kind):
+    path = put(tmp_path / "x", Image.fromarray(RGB), kind)
+    assert np.array_equal(read_image(path), np.array(Image.open(path).convert("RGB")))
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "1", "CMYK"])
+def test_other_modes_become_rgb(tmp_path, mode):
+    picture = Image.fromarray(RGB).convert(mode)
+    path = put(tmp_path / "x", picture, "TIFF" if mode == "CMYK" else "PNG")
+    assert np.array_equal(read_image(path), np.array(picture.convert("RGB")))
+
+
+def test_transparency_of_a_true_colour_png_is_ignored(tmp_path):
+    path = put(tmp_path / "x.png", Image.fromarray(RGB), transparency=tuple(map(int, RGB[0, 0])))
+    assert np.array_equal(read_image(path), RGB)
+
+
+def test_sixteen_bit_values_keep_their_high_byte(tmp_path):
+    grey = RNG.integers(0, 1 << 16, (20, 30), np.uint16)
+    path = put(tmp_path / "grey.png", Image.fromarray(grey))
+    assert np.array_equal(read_image(path), np.repeat((grey >> 8)[:, :, None], 3, axis=2))
+    colour = RNG.integers(0, 1 << 16, (20, 30, 3), np.uint16)
+    for name in ("colour.png", "colour.tif"):
+        cv2.imwrite(str(tmp_path / name), colour[:, :, ::-1])
+        assert np.array_equal(read_image(tmp_path / name), colour >> 8)
+
+
+def test_float_images_are_refused_with_the_remedy(tmp_path):
+    path = put(tmp_path / "x.tif", Image.fromarray(RGB[:, :, 0].astype(np.float32)), "TIFF")
+    with pytest.raises(ValueError, match=r"x\.tif holds floating-point values: convert it"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("keep", [0, 20, 200, 0.5, 0.9])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_a_truncated_image_is_named(tmp_path, kind, keep):
+    whole = io.BytesIO()
+    Image.fromarray(RNG.integers(0, 256, (64, 64, 3), np.uint8)).save(whole, kind)
+    data = whole.getvalue()
+    path = tmp_path / "torn"
+    path.write_bytes(data[: keep if isinstance(keep, int) else int(len(data) * keep)])
+    with pytest.raises(ValueError, match=r"torn is (damaged|not a readable image)"):
+        read_image(path)
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 10_000), st.integers(1, 255))
+def test_a_flipped_byte_gives_an_image_or_a_value_error(tmp_path_factory, where, flip):
+    path = tmp_path_factory.mktemp("flip") / "x.png"
+    data = bytearray(put(path, Image.fromarray(RGB)).read_bytes())
+    data[where % len(data)] ^= flip
+    path.write_bytes(data)
+    try:
+        assert read_image(path).dtype == np.uint8
+    except ValueError as error:
+        assert "x.png" in str(error)
+
+
+def test_a_missing_image_is_named_with_the_remedy(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no image .*P0\.png: check the data root"):
+        ImageSource(ISAID, tmp_path, None, 16).load(ENTRY)
+
+
+# labels
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "I;16"])
+def test_every_form_of_an_isaid_label_gives_the_same_ids(tmp_path, mode):
+    picture = Image.fromarray(IDS)
+    if mode == "P":
+        picture.putpalette([v for colour in ISAID_PALETTE for v in colour])
+    elif mode.startswith("RGB"):
+        picture = Image.fromarray(np.array(ISAID_PALETTE, np.uint8)[IDS]).convert(mode)
+    elif mode == "I;16":
+        picture = Image.fromarray(IDS.astype(np.uint16))
+    assert picture.mode == mode
+    ids = read_label(put(tmp_path / "x.png", picture), ISAID)
+    assert ids.dtype == np.uint8
+    assert np.array_equal(ids, IDS)
+
+
+def test_dlrsd_reads_trees_water_and_the_ignore_label(tmp_path):
+    ids = np.array([[16, 17, 255, 3]], np.uint8)
+    label = read_label(put(tmp_path / "x.png", Image.fromarray(ids)), DLRSD)
+    assert images.binary_label(label, 2).tolist() == [[0, 0, 255, 1]]
+
+
+@pytest.mark.parametrize("wrong", [16, 17, 200, 254])
+def test_an_unknown_id_is_named_with_its_file(tmp_path, wrong):
+    ids = IDS.copy()
+    ids[3, 4] = wrong
+    path = put(tmp_path / "x.png", Image.fromarray(ids))
+    with pytest.raises(
+        ValueError, match=rf"x\.png holds the id {wrong}, which isaid does not know"
+    ):
+        read_label(path, ISAID)
+
+
+def test_an_unknown_colour_is_named_with_its_file(tmp_path):
+    colours = np.array(ISAID_PALETTE, np.uint8)[IDS]
+    colours[5, 5] = (1, 2, 3)
+    path = put(tmp_path / "x.png", Image.fromarray(colours))
+    with pytest.raises(ValueError, match=r"x\.png has the colour \(1, 2, 3\), which is no class"):
+        read_label(path, ISAID)
+
+
+@pytest.mark.parametrize(("mode", "benchmark"), [("RGB", DLRSD), ("LA", ISAID), ("1", ISAID)])
+def test_a_label_of_another_mode_is_refused(tmp_path, mode, benchmark):
+    path = put(tmp_path / "x.png", Image.fromarray(IDS).convert(mode))
+    with pytest.raises(ValueError, match=rf"x\.png has mode {mode}: {benchmark.name} labels are"):
+        read_label(path, benchmark)
+
+
+@pytest.mark.parametrize("class_id", range(15))
+def test_a_binary_label_is_one_exactly_on_its_class(class_id):
+    ids = np.append(np.arange(16, dtype=np.uint8), 255)[None]
+    expected = [255 if i == 255 else int(i == class_id + 1) for i in ids[0]]
+    assert images.binary_label(ids, class_id)[0].tolist() == expected
+
+
+def test_a_label_without_the_class_is_all_background(tmp_path):
+    source = put_entry(tmp_path, label=np.zeros_like(IDS))
+    assert not source.load(ENTRY).label.any()
+
+
+# sizes
+
+
+@pytest.mark.parametrize("shape", [(40, 40), (17, 90), (1, 1), (300, 16), (16, 17)])
+def test_images_are_resized_as_torchvision_does(shape):
+    image = RNG.integers(0, 256, (*shape, 3), np.uint8)
+    expected = np.array(tvf.resize(Image.fromarray(image), [16, 16]))
+    assert np.array_equal(images.resize_image(image, 16), expected)
+
+
+@given(st.integers(1, 700), st.integers(1, 700), st.integers(1, 300))
+def test_labels_are_resized_as_torch_nearest_does(height, width, size):
+    ids = (np.arange(height)[:, None] * 7 + np.arange(width) * 3).astype(np.uint8)
+    tensor = torch.from_numpy(ids)[None, None]
+    expected = torch.nn.functional.interpolate(tensor, (size, size), mode="nearest")[0, 0].numpy()
+    assert np.array_equal(images.resize_nearest(ids, size), expected)
+
+
+def test_a_sample_has_one_size_and_uint8_throughout(tmp_path):
+    sample = put_entry(tmp_path).load(ENTRY)
+    assert [tuple(t.shape) for t in sample] == [(3, 16, 16), (16, 16), (16, 16)]
+    assert {t.dtype for t in sample} == {torch.uint8}
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5000), (16, 16), (2500, 1500)])
+def test_images_of_any_size_become_samples(tmp_path, shape):
+    source = put_entry(tmp_path, np.full((*shape, 3), 9, np.uint8), np.full(shape, 3, np.uint8))
+    sample = source.load(ENTRY)
+    assert (sample.image == 9).all()
+    assert (sample.label == 1).all()
+
+
+def test_an_image_and_a_label_of_different_sizes_are_both_named(tmp_path):
+    source = put_entry(tmp_path, label=IDS[:, :-2])
+    with pytest.raises(
+        ValueError, match=r"P0\.png is 30 x 20 but its label .*P0_.*\.png is 28 x 20"
+    ):
+        source.load(ENTRY)
+
+
+# mask maps
+
+
+def test_mask_maps_follow_the_label_rule_and_are_zero_when_switched_off(tmp_path):
+    source = put_entry(tmp_path)
+    assert not source.load(ENTRY).mask_map.any()
+    source.store = StoreOf({"val/P0": IDS})
+    assert np.array_equal(source.load(ENTRY).mask_map, images.resize_nearest(IDS, 16))
+
+
+def test_a_missing_mask_map_names_the_script_that_makes_it(tmp_path):
+    source = put_entry(tmp_path)
+    source.store = StoreOf({})
+    with pytest.raises(
+        FileNotFoundError, match=r"no mask map for P0: run main_0_extract_masks\.py"
+    ):
+        source.load(ENTRY)
+
+
+def test_a_mask_map_of_another_size_is_refused(tmp_path):
+    source = put_entry(tmp_path)
+    source.store = StoreOf({"val/P0": IDS[:10]})
+    with pytest.raises(ValueError, match="mask map of P0 is 30 x 10 but the image is 30 x 20"):
+        source.load(ENTRY)
+
+
+class StoreOf(dict):
+    load = dict.__getitem__
+
+
+# choosing entries
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.15, 1.0])
+def test_entries_with_a_smaller_object_are_left_out_in_order(isaid_root, share):
+    source = ImageSource(ISAID, isaid_root, None, 64)
+    entries = lists.test_entries(ISAID, isaid_root / "splits", 0, published=True)
+    kept = images.with_min_object(entries, source, share)
+    covered = {e: (source.load(e).label == 1).double().mean().item() for e in entries}
+    assert kept == [e for e in entries if covered[e] >= share]
+    assert 0 < len(kept) < len(entries) or share in (0.0, 1.0)
