@@ -27,7 +27,7 @@ TRAIN, TEST = "main_1_mgcl_train.py", "main_2_mgcl_test.py"
 
 
 def main(argv: Sequence[str], *, scripts: Path = SCRIPTS) -> int:
-    """Command line; status 0: all runs are complete, 1: some failed, 2: wrong arguments."""
+    """Command line; status 0: all complete, 1: a run failed, 2: wrong words, 130: interrupted."""
     argv = list(argv)
     end = argv.index("--") if "--" in argv else len(argv)
     options = _parser().parse_args(argv[:end])
@@ -45,7 +45,11 @@ def main(argv: Sequence[str], *, scripts: Path = SCRIPTS) -> int:
         return 2
     missing = [job for job in jobs if not is_complete(job)]
     print(f"{len(jobs)} runs, {len(jobs) - len(missing)} of them complete", flush=True)
-    failures = run_all(missing, scripts, find_devices(jobs[0].config.run.device))
+    try:
+        failures = run_all(missing, scripts, find_devices(jobs[0].config.run.device))
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from here", file=sys.stderr)
+        return 130
     text, paths = write_tables(
         jobs[0].config.run.root / f"{options.config.stem}_sweep",
         [job for job in jobs if job.name not in failures],

@@ -2,6 +2,7 @@
 
 import itertools
 import statistics
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -35,7 +36,7 @@ class Score(NamedTuple):
 def write_tables(
     stem: Path, jobs: Sequence[Job], *, missing: Sequence[str]
 ) -> tuple[str, list[Path]]:
-    """Write the table of complete runs as STEM.md, .csv and .tex, and all scores as STEM_runs.csv.
+    """Write the tables of complete runs as STEM.md, .csv and .tex, and all scores as STEM_runs.csv.
 
     Returns:
         the tables as text for the terminal, and the paths written.
@@ -45,19 +46,21 @@ def write_tables(
     named = {"Results": field_table(scores, jobs[0].config if jobs else None)}
     if any(job.ablation != FULL for job in jobs):
         named["Ablations"] = ablation_table(scores)
-    parts = [f"## {name}\n\n{tables.markdown(table)}\n" for name, table in named.items()]
+    marked = [f"## {name}\n\n{tables.markdown(table)}\n" for name, table in named.items()]
     latex = [tables.latex(t, caption=" ".join([f"{n}.", *notes])) for n, t in named.items()]
     files = {
-        ".md": "# Sweep\n\n" + "".join(parts) + "".join(f"- {note}\n" for note in notes),
-        ".csv": "\n".join(map(tables.comma_separated, named.values())),
+        ".md": "# Sweep\n\n" + "".join(marked) + "".join(f"- {note}\n" for note in notes),
         ".tex": "\n".join(latex),
+        ".csv": tables.comma_separated(named["Results"]),
         "_runs.csv": tables.comma_separated(_runs_table(scores)),
     }
+    if "Ablations" in named:
+        files["_ablations.csv"] = tables.comma_separated(named["Ablations"])
     paths = [stem.with_name(stem.name + ending) for ending in files]
     for path, content in zip(paths, files.values(), strict=True):
         write_text(path, content)
     plain = [f"{name}\n\n{tables.text(table)}\n" for name, table in named.items()]
-    return "".join(plain) + "\n".join(notes) + "\n", paths
+    return "".join(plain) + "".join(textwrap.fill(n, 120) + "\n" for n in notes), paths
 
 
 def read_scores(jobs: Iterable[Job]) -> list[Score]:
@@ -95,7 +98,7 @@ def field_table(scores: Sequence[Score], config: "Config | None") -> Table:
         for (method, cut), group in _groups([s for s in whole if s.shots == shots]):
             *_, means = miou = _by_fold(group, folds, "miou")
             beside = _beside(means, paper) if method.startswith(MODEL) else [NOTHING] * 2
-            fb_iou = _spread(_by_fold(group, folds, "fb_iou")[-1])
+            fb_iou = tables.number(_mean(_by_fold(group, folds, "fb_iou")[-1]))
             rows.append([method, str(shots), cut, *map(_spread, miou), *beside, fb_iou])
         if paper:
             *cells, fb_iou = map(tables.number, paper)
@@ -117,7 +120,7 @@ def ablation_table(scores: Sequence[Score]) -> Table:
             called = method.replace(MODEL, HSNET) if name == NO_PARTS else method
             ticks = ["✓" if part else "" for part in on]
             miou = map(_spread, _by_fold(group, folds, "miou"))
-            fb_iou = _spread(_by_fold(group, folds, "fb_iou")[-1])
+            fb_iou = tables.number(_mean(_by_fold(group, folds, "fb_iou")[-1]))
             rows.append([called, *ticks, str(shots), cut, *miou, fb_iou])
     return Table(["method", *parts, "shots", "cut", *_fold_names(folds), "FB-IoU"], rows)
 

@@ -36,6 +36,8 @@ class Tile(NamedTuple):
 
     image: np.ndarray  # (H, W, 3) uint8
     words: Sequence[tuple[str, Colour]]
+    scale: bool = False
+    """Whether a colour scale from 0 to 1 stands behind the words."""
 
 
 def episode_panel(
@@ -81,7 +83,7 @@ def mask_overlay(image: np.ndarray, mask_map: np.ndarray) -> np.ndarray:
     share = np.where(mask_map > 0, 0.42, 0.25)[..., None]
     mixed = image * (1 - share) + colours * share
     border = _borders(mask_map)[..., None]
-    return np.where(border, 0.25 * mixed + 0.75 * 255, mixed).astype(np.uint8)
+    return np.where(border, 0.4 * mixed + 0.6 * 255, mixed).astype(np.uint8)
 
 
 def write_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
@@ -98,16 +100,16 @@ def _support_tiles(episode: "Episode") -> list[tuple[Tile, Tile]]:
     for k in range(count):
         number = f" {k + 1}" if count > 1 else ""
         image = _picture(episode.support_images[k])
-        label = _enlarge(_array(episode.support_labels[k]))
-        masks = _enlarge(_array(episode.support_mask_maps[k]))
-        marked = _outlined(image, label, LABEL)
-        tiles.append(
-            (
-                Tile(marked, [(f"support{number}", INK), ("label", _readable(LABEL))]),
-                Tile(mask_overlay(image, masks), [(f"masks of support{number}", INK)]),
-            )
-        )
+        label = _enlarge(np.asarray(episode.support_labels[k]))
+        words = [(f"support{number}", INK), ("label", _readable(LABEL))]
+        marked = Tile(_outlined(image, label, LABEL), words)
+        tiles.append((marked, _mask_tile(image, episode.support_mask_maps[k], words[0][0])))
     return tiles
+
+
+def _mask_tile(image: np.ndarray, mask_map: Any, of: str) -> Tile:
+    masks = _enlarge(np.asarray(mask_map))
+    return Tile(mask_overlay(image, masks), [(f"{'' if masks.any() else 'no '}masks of {of}", INK)])
 
 
 def _query_tiles(
@@ -115,25 +117,17 @@ def _query_tiles(
 ) -> tuple[list[Tile], list[Tile]]:
     """Tiles of what the network is given, and of what it makes of it."""
     image = _picture(episode.query_image)
-    label = _enlarge(_array(episode.query_label))
-    masks = _enlarge(_array(episode.query_mask_map))
+    label = _enlarge(np.asarray(episode.query_label))
     guess = _enlarge((prediction != 0).astype(np.uint8))
-    given = [
-        Tile(image, [("query", INK)]),
-        Tile(mask_overlay(image, masks), [("masks of query", INK)]),
-    ]
+    given = [Tile(image, [("query", INK)]), _mask_tile(image, episode.query_mask_map, "query")]
     errors = [("hit", HIT), ("false alarm", FALSE_ALARM), ("miss", MISS)]
     made = [
-        Tile(_heat(_enlarge(probability, smooth=True)), [("probability", INK)]),
+        Tile(_heat(_enlarge(probability, smooth=True)), [("probability", INK)], scale=True),
         Tile(_outlined(image, guess, PREDICTED), [("prediction", _readable(PREDICTED))]),
         Tile(_outlined(image, label, LABEL), [("truth", _readable(LABEL))]),
         Tile(_errors(image, guess, label), [(word, _readable(c)) for word, c in errors]),
     ]
     return given, made
-
-
-def _array(values: Any) -> np.ndarray:
-    return np.asarray(values)
 
 
 def _picture(image: Any) -> np.ndarray:
@@ -183,7 +177,7 @@ def _heat(probability: np.ndarray) -> np.ndarray:
     import cv2
 
     levels = np.round(255 * np.nan_to_num(probability).clip(0, 1)).astype(np.uint8)
-    return cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1]
+    return np.ascontiguousarray(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1])
 
 
 def _borders(mask_map: np.ndarray) -> np.ndarray:
@@ -232,17 +226,31 @@ def _compose(rows: Sequence[Sequence[Tile]], title: str) -> np.ndarray:
     for r, row in enumerate(rows):
         for c, tile in enumerate(row):
             corner = (GAP + c * (width + GAP), TITLE + r * (CAPTION + height + GAP))
-            _caption(draw, tile.words, corner, width)
+            end = _caption(draw, tile.words, corner)
+            if tile.scale:
+                _scale(paper, draw, (end, corner[1] + CAPTION // 2))
             paper.paste(Image.fromarray(tile.image), (corner[0], corner[1] + CAPTION))
     return np.asarray(paper)
 
 
-def _caption(draw: Any, words: Sequence[tuple[str, Colour]], corner: Any, width: int) -> None:
-    font = _font(14)
+def _caption(draw: Any, words: Sequence[tuple[str, Colour]], corner: tuple[int, int]) -> int:
+    """Write the words above a tile; returns where they end."""
     x, y = corner[0], corner[1] + CAPTION // 2
     for word, colour in words:
-        draw.text((x, y), word, colour, font, anchor="lm")
-        x += draw.textlength(word, font) + 12
+        draw.text((x, y), word, colour, _font(15), anchor="lm")
+        x += round(draw.textlength(word, _font(15))) + 12
+    return x
+
+
+def _scale(paper: Any, draw: Any, start: tuple[int, int]) -> None:
+    """A small scale of the heat map's colours, from 0 to 1."""
+    from PIL import Image
+
+    x, y = start
+    bar = _heat(np.linspace(0, 1, 64)[None].repeat(10, axis=0))  # (10, 64, 3)
+    draw.text((x, y), "0", FAINT, _font(13), anchor="lm")
+    paper.paste(Image.fromarray(bar), (x + 13, y - 5))
+    draw.text((x + 82, y), "1", FAINT, _font(13), anchor="lm")
 
 
 @lru_cache(maxsize=8)

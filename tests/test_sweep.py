@@ -1,8 +1,8 @@
 """The sweep, with stand-ins for the two scripts.
 
-STAND-INS: the two scripts below train and test nothing. They read the same command line as the real
-ones and write a report whose numbers follow from fold, seed, shots and the model's switches, so that
-these tests see what the sweep runs, skips, names as failed and computes.
+STAND-INS: the two scripts below train and test nothing. They read the command line of the real ones
+and write a report whose numbers follow from fold, seed, shots and the model's switches, so these
+tests see what the sweep runs, skips, names as failed and computes.
 """
 
 import csv
@@ -70,9 +70,8 @@ def calls(name: str) -> list[str]:
     return [line.split()[0] for line in Path("runs", name, "calls").read_text().splitlines()]
 
 
-def table(part: int = 0) -> list[dict[str, str]]:
-    """A table of the sweep's CSV."""
-    text = Path("runs/tiny_sweep.csv").read_text(encoding="utf-8").split("\n\n")[part]
+def table(name: str = "sweep") -> list[dict[str, str]]:
+    text = Path(f"runs/tiny_{name}.csv").read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
 
 
@@ -94,7 +93,7 @@ def test_folds_and_seeds_become_the_fields_table_with_the_papers_numbers_beside_
     )
     assert (prototypes["mean"], prototypes["paper"]) == ("7.00 ± 0.00", "–")
     printed = capsys.readouterr().out
-    assert "24.00 ± 1.41" in printed and max(map(len, printed.splitlines())) <= 130
+    assert "24.00 ± 1.41" in printed and max(map(len, printed.splitlines())) <= 120
 
 
 def test_the_table_is_written_as_markdown_csv_and_latex_with_every_run(scripts):
@@ -104,8 +103,11 @@ def test_the_table_is_written_as_markdown_csv_and_latex_with_every_run(scripts):
     )
     latex = Path("runs/tiny_sweep.tex").read_text()
     assert r"MGCL, best epoch & 5 & 0.5 & 17.00 & 17.00 & 49.14 & -32.14 & 50.00 \\" in latex
-    runs = list(csv.DictReader(Path("runs/tiny_sweep_runs.csv").read_text().splitlines()))
-    assert [r["miou"] for r in runs if r["shots"] == "1"] == ["7.00", "13.00", "15.00"]
+    assert [r["miou"] for r in table("sweep_runs") if r["shots"] == "1"] == [
+        "7.00",
+        "13.00",
+        "15.00",
+    ]
 
 
 def test_a_complete_run_is_not_run_again_and_a_missing_shot_is(scripts):
@@ -145,12 +147,12 @@ def test_a_test_that_leaves_no_report_is_a_failure(scripts, capsys):
 def test_ablations_are_tables_of_what_is_on_and_all_off_is_hsnets_idea(scripts):
     words = "--folds 0 --seeds 0 --shots 1 --ablations hsnet_idea mgfe+fbc mgfe+fbc+decoder"
     assert run(scripts, words) == 0
-    rows = [row for row in table(1) if row["cut"] == "0.5"]
+    rows = [row for row in table("sweep_ablations") if row["cut"] == "0.5"]
     assert [row["method"] for row in rows] == [f"{HSNET}, best epoch", *["MGCL, best epoch"] * 2]
     ticks = [[row[name] for name in ("MGFE", "FBC", "decoder masks")] for row in rows]
     assert ticks == [["", "", ""], ["✓", "✓", ""], ["✓", "✓", "✓"]]
     assert [row["mean"] for row in rows] == ["1.00", "9.00", "13.00"]
-    assert all(row["mean"] != "9.00" for row in table(0)), "the field's table is the whole model"
+    assert all(row["mean"] != "9.00" for row in table()), "the field's table is the whole model"
 
 
 def test_the_eight_ablations_set_the_models_switches(scripts):
