@@ -1,5 +1,6 @@
 """Curves over the threshold and over the epochs, drawn without a display."""
 
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ def threshold_plot(
         title: above the plot.
     """
     figure, (axes,) = _canvas(7.2, 4.2)
-    for colour, (name, curve) in zip(_colours(), curves.items(), strict=False):
+    for colour, (name, curve) in zip(itertools.cycle(COLOURS), curves.items(), strict=False):
         cuts = sorted(curve)
         axes.plot(cuts, [curve[c] for c in cuts], color=colour, label=name, linewidth=2)
         if cuts:
@@ -37,11 +38,9 @@ def threshold_plot(
             axes.plot([best], [curve[best]], "o", color=colour, markersize=6)
     axes.set(xlim=(0, 1), xlabel="foreground where its probability is over", ylabel="mIoU, %")
     axes.set_ylim(bottom=0)
-    for step, (words, cut) in enumerate(sorted(marks.items(), key=lambda mark: mark[1])):
-        axes.axvline(cut, color="#495057", linestyle=(0, (4, 3)), linewidth=1)
-        note = axes.annotate(words, (cut, 0), xytext=(4, 4 + 12 * step), textcoords="offset points")
-        note.set(fontsize=9, color="#495057")
-        note.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.85})
+    for dash, (words, cut) in zip(itertools.count(1), sorted(marks.items()), strict=False):
+        style = (0, (2 * dash, 2))
+        axes.axvline(cut, color="#495057", linestyle=style, linewidth=1.2, label=words)
     _finish(figure, axes, path, title)
 
 
@@ -85,12 +84,6 @@ def _line(
         marker = "o" if len(points) < 60 else ""
         style = (0, (4, 2)) if dashed else "-"
         axes.plot(x, y, marker=marker, markersize=3.5, linewidth=1.8, linestyle=style, **look)
-
-
-def _colours() -> Any:
-    import itertools
-
-    return itertools.cycle(COLOURS)
 
 
 def _canvas(width: float, height: float, *, rows: int = 1) -> tuple["Figure", Sequence["Axes"]]:

@@ -9,6 +9,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mgcl.files import atomic_write
+from mgcl.paint import (
+    FALSE_ALARM,
+    HIT,
+    LABEL,
+    MISS,
+    PREDICTED,
+    Colour,
+    enlarge,
+    errors,
+    heat,
+    mask_overlay,
+    outlined,
+    readable,
+)
 from mgcl.plots import learning_curve, threshold_plot
 
 if TYPE_CHECKING:
@@ -18,17 +32,10 @@ if TYPE_CHECKING:
 
 __all__ = ["episode_panel", "learning_curve", "mask_overlay", "threshold_plot", "write_png"]
 
-Colour = tuple[int, int, int]
-
-TILE = 256  # long side of a tile, pixels
 GAP = 10  # between tiles
 CAPTION = 24  # height of the line above a tile
 TITLE = 38
 PAPER, INK, FAINT = (255, 255, 255), (28, 30, 34), (150, 154, 162)
-LABEL = (255, 214, 10)  # truth and support label
-PREDICTED = (255, 64, 160)
-IGNORED = (150, 150, 150)
-HIT, FALSE_ALARM, MISS = (46, 204, 92), (240, 58, 50), (52, 128, 255)
 
 
 class Tile(NamedTuple):
@@ -69,23 +76,6 @@ def episode_panel(
     return _compose(rows, title)
 
 
-def mask_overlay(image: np.ndarray, mask_map: np.ndarray) -> np.ndarray:
-    """Masks over their image: each in a colour fixed by its number, with a light outline.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        mask_map: (H, W) uint8, 0 = no mask (left as it is, a little darker).
-
-    Returns:
-        (H, W, 3) uint8.
-    """
-    colours = _mask_colours()[mask_map]  # (H, W, 3)
-    share = np.where(mask_map > 0, 0.42, 0.25)[..., None]
-    mixed = image * (1 - share) + colours * share
-    border = _borders(mask_map)[..., None]
-    return np.where(border, 0.4 * mixed + 0.6 * 255, mixed).astype(np.uint8)
-
-
 def write_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
     """Write an (H, W, 3) uint8 picture atomically."""
     from PIL import Image
@@ -100,15 +90,15 @@ def _support_tiles(episode: "Episode") -> list[tuple[Tile, Tile]]:
     for k in range(count):
         number = f" {k + 1}" if count > 1 else ""
         image = _picture(episode.support_images[k])
-        label = _enlarge(np.asarray(episode.support_labels[k]))
-        words = [(f"support{number}", INK), ("label", _readable(LABEL))]
-        marked = Tile(_outlined(image, label, LABEL), words)
+        label = enlarge(np.asarray(episode.support_labels[k]))
+        words = [(f"support{number}", INK), ("label", readable(LABEL))]
+        marked = Tile(outlined(image, label, LABEL), words)
         tiles.append((marked, _mask_tile(image, episode.support_mask_maps[k], words[0][0])))
     return tiles
 
 
 def _mask_tile(image: np.ndarray, mask_map: Any, of: str) -> Tile:
-    masks = _enlarge(np.asarray(mask_map))
+    masks = enlarge(np.asarray(mask_map))
     return Tile(mask_overlay(image, masks), [(f"{'' if masks.any() else 'no '}masks of {of}", INK)])
 
 
@@ -117,96 +107,22 @@ def _query_tiles(
 ) -> tuple[list[Tile], list[Tile]]:
     """Tiles of what the network is given, and of what it makes of it."""
     image = _picture(episode.query_image)
-    label = _enlarge(np.asarray(episode.query_label))
-    guess = _enlarge((prediction != 0).astype(np.uint8))
+    label = enlarge(np.asarray(episode.query_label))
+    guess = enlarge((prediction != 0).astype(np.uint8))
     given = [Tile(image, [("query", INK)]), _mask_tile(image, episode.query_mask_map, "query")]
-    errors = [("hit", HIT), ("false alarm", FALSE_ALARM), ("miss", MISS)]
+    kinds = [("hit", HIT), ("false alarm", FALSE_ALARM), ("miss", MISS)]
     made = [
-        Tile(_heat(_enlarge(probability, smooth=True)), [("probability", INK)], scale=True),
-        Tile(_outlined(image, guess, PREDICTED), [("prediction", _readable(PREDICTED))]),
-        Tile(_outlined(image, label, LABEL), [("truth", _readable(LABEL))]),
-        Tile(_errors(image, guess, label), [(word, _readable(c)) for word, c in errors]),
+        Tile(heat(enlarge(probability, smooth=True)), [("probability", INK)], scale=True),
+        Tile(outlined(image, guess, PREDICTED), [("prediction", readable(PREDICTED))]),
+        Tile(outlined(image, label, LABEL), [("truth", readable(LABEL))]),
+        Tile(errors(image, guess, label), [(word, readable(c)) for word, c in kinds]),
     ]
     return given, made
 
 
 def _picture(image: Any) -> np.ndarray:
     """(3, H, W) uint8 -> (h, w, 3) at the tile's size."""
-    return _enlarge(np.asarray(image).transpose(1, 2, 0), smooth=True)
-
-
-def _enlarge(values: np.ndarray, *, smooth: bool = False) -> np.ndarray:
-    """(H, W, ...) to a long side of TILE: numbers of things by nearest, the rest smoothly."""
-    import cv2
-
-    height, width = values.shape[:2]
-    ratio = TILE / max(height, width)
-    size = (max(1, round(width * ratio)), max(1, round(height * ratio)))
-    soft = cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR
-    return cv2.resize(values, size, interpolation=soft if smooth else cv2.INTER_NEAREST)
-
-
-def _outlined(image: np.ndarray, label: np.ndarray, colour: Colour) -> np.ndarray:
-    """Tint label 1, grey out 255, and draw the outline of 1."""
-    import cv2
-
-    picture = _tinted(image, label == 1, colour, 0.38)
-    picture = _tinted(picture, label == 255, IGNORED, 0.8)
-    regions = (label == 1).astype(np.uint8)
-    outlines, _ = cv2.findContours(regions, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    return cv2.drawContours(picture, outlines, -1, colour, 2, cv2.LINE_AA)
-
-
-def _errors(image: np.ndarray, guess: np.ndarray, label: np.ndarray) -> np.ndarray:
-    grey = image.mean(axis=2, keepdims=True).repeat(3, axis=2)  # colours speak better on grey
-    picture = (40 + 0.7 * grey).astype(np.uint8)
-    marked, wanted, counted = guess == 1, label == 1, label != 255
-    picture = _tinted(picture, marked & wanted, HIT, 0.62)
-    picture = _tinted(picture, marked & ~wanted & counted, FALSE_ALARM, 0.62)
-    picture = _tinted(picture, ~marked & wanted, MISS, 0.62)
-    return _tinted(picture, ~counted, IGNORED, 0.8)
-
-
-def _tinted(image: np.ndarray, where: np.ndarray, colour: Colour, share: float) -> np.ndarray:
-    tinted = image * (1 - share) + np.array(colour) * share
-    return np.where(where[..., None], tinted, image).astype(np.uint8)
-
-
-def _heat(probability: np.ndarray) -> np.ndarray:
-    """(H, W) in [0, 1] -> (H, W, 3), dark to bright."""
-    import cv2
-
-    levels = np.round(255 * np.nan_to_num(probability).clip(0, 1)).astype(np.uint8)
-    return np.ascontiguousarray(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1])
-
-
-def _borders(mask_map: np.ndarray) -> np.ndarray:
-    """(H, W) bool: pixels whose right or lower neighbour has another number."""
-    border = np.zeros(mask_map.shape, bool)
-    border[:, :-1] |= mask_map[:, :-1] != mask_map[:, 1:]
-    border[:-1] |= mask_map[:-1] != mask_map[1:]
-    return border
-
-
-@lru_cache(maxsize=1)
-def _mask_colours() -> np.ndarray:
-    """(256, 3): neighbours in number are far apart in hue; number 0 is black."""
-    import cv2
-
-    numbers = np.arange(256)
-    hue = (numbers * 0.618034 % 1 * 180).astype(np.uint8)
-    value = 255 - 45 * (numbers % 3)
-    hsv = np.stack([hue, np.full(256, 200), value], axis=1).astype(np.uint8)
-    colours = cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0].astype(float)
-    colours[0] = 0
-    return colours
-
-
-def _readable(colour: Colour) -> Colour:
-    """A colour dark enough for words on white."""
-    light = (0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]) / 255
-    r, g, b = (round(c * min(1.0, 0.52 / light)) for c in colour)
-    return r, g, b
+    return enlarge(np.asarray(image).transpose(1, 2, 0), smooth=True)
 
 
 def _compose(rows: Sequence[Sequence[Tile]], title: str) -> np.ndarray:
@@ -247,7 +163,7 @@ def _scale(paper: Any, draw: Any, start: tuple[int, int]) -> None:
     from PIL import Image
 
     x, y = start
-    bar = _heat(np.linspace(0, 1, 64)[None].repeat(10, axis=0))  # (10, 64, 3)
+    bar = heat(np.linspace(0, 1, 64)[None].repeat(10, axis=0))  # (10, 64, 3)
     draw.text((x, y), "0", FAINT, _font(13), anchor="lm")
     paper.paste(Image.fromarray(bar), (x + 13, y - 5))
     draw.text((x + 82, y), "1", FAINT, _font(13), anchor="lm")
