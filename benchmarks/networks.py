@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from torchvision.models import resnet50
 
 from benchmarks.inputs import Inputs
+from mgcl.engine import segmentation_loss
 from mgcl.model.network import MGCL, build_model
+from mgcl.optim import build_optimizer
 from tests import oracle
 
 
@@ -46,12 +48,11 @@ def training_steps(pair: Pair, inputs: Inputs) -> tuple[Callable[[], object], Ca
 
 
 def _our_step(model: MGCL, inputs: Inputs) -> Callable[[], object]:
-    optimiser = torch.optim.SGD(model.parameters(), 1e-6, momentum=0.9, weight_decay=5e-4)
-    label = (inputs.query_label == 1).long()
+    optimiser = build_optimizer("sgd", model, lr=1e-6, momentum=0.9, weight_decay=5e-4)
 
     def step() -> None:
+        loss = segmentation_loss(model(*inputs.ours())[:, 0], inputs.query_label)
         optimiser.zero_grad()
-        loss = nn.functional.cross_entropy(model(*inputs.ours())[:, 0], label)
         loss.backward()
         optimiser.step()
 

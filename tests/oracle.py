@@ -210,7 +210,9 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def normalise(image: Tensor) -> Tensor:
-    """(..., 3, H, W) uint8 -> float, by the ImageNet statistics."""
+    """(..., 3, H, W) uint8 -> float, by the ImageNet statistics; floats are normalised already."""
+    if image.is_floating_point():
+        return image
     mean = torch.tensor(IMAGENET_MEAN)[:, None, None]
     std = torch.tensor(IMAGENET_STD)[:, None, None]
     return (image / 255 - mean) / std

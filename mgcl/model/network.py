@@ -119,9 +119,8 @@ class MGCL(nn.Module):
         for k in range(K):
             support = head.guide([f[k + 1] for f in levels], support_mask_maps[:, k])
             small = head.compare(query, support, support_labels[:, k], query_mask_map)
-            logits.append(
-                F.interpolate(small.float(), size=(H, W), mode="bilinear", align_corners=True)
-            )
+            small = small.to(torch.promote_types(small.dtype, torch.float32))
+            logits.append(F.interpolate(small, size=(H, W), mode="bilinear", align_corners=True))
         return torch.stack(logits, dim=1)
 
 
