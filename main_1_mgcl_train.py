@@ -35,7 +35,7 @@ def train(config: Config) -> None:
     source = build_source(config)
     training = build_training(config, source)
     heldout = build_heldout(config, source)
-    validation = build_validation(config, source)
+    validation = build_validation(config, source, heldout)
     recipe = config.train
 
     with Run(config, device) as run:
@@ -56,8 +56,7 @@ def train(config: Config) -> None:
             )
             run.log_training(result)
             if run.validates():
-                run.log_validation(run.evaluate(heldout), run.evaluate(validation))
-                run.log_panels(validation)
+                run.validate(heldout, validation)
             run.save()
         run.log.say(
             f"done: best epoch {run.state.best_epoch + 1}, mIoU {run.state.best_miou:.2f} on "

@@ -41,6 +41,10 @@ class State:
     """Epoch (from 0) whose weights best.pt holds."""
     cut: float | None = None
     """Calibrated threshold of the newest validated epoch."""
+    chosen_on: str = ""
+    """Episodes that chose the best epoch, in words."""
+    calibrated_on: str = ""
+    """Episodes that the threshold was found on, in words."""
 
 
 def make_reproducible(config: Config) -> None:
@@ -162,10 +166,18 @@ class Run:
         }
         scores = {"train/miou": result.scores.miou, "train/fb_iou": result.scores.fb_iou}
         self.log.scalars(rates | scores, self.state.step)
-        self._record("train", loss=result.loss, miou=result.scores.miou)
+        self._record("train", loss=result.loss, train_miou=result.scores.miou)
+
+    def validate(self, heldout: EpisodeSet, validation: EpisodeSet) -> None:
+        """Calibrate the threshold on `heldout`, then score the epoch on `validation`."""
+        self.state.calibrated_on, self.state.chosen_on = heldout.source, validation.source
+        calibration = self.evaluate(heldout)
+        score = calibration if validation is heldout else self.evaluate(validation)
+        self.log_validation(calibration, score)
+        self.log_panels(validation)
 
     def log_validation(self, calibration: Evaluation, validation: Evaluation) -> None:
-        """Calibrate the threshold, score the epoch at both cuts, note whether it is the best."""
+        """Score the epoch at 0.5 and at the calibrated cut, note whether it is the best."""
         self.state.cut = cut = calibration.best_cut()
         half, tuned = validation.scores(0.5), validation.scores(cut)
         values: dict[str, Any] = {

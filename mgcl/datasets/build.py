@@ -80,10 +80,10 @@ def build_heldout(config: Config, source: ImageSource) -> EpisodeSet:
     return EpisodeSet(EpisodeDataset(source, plan), ids, classes, f"{len(ids)} on {words}")
 
 
-def build_validation(config: Config, source: ImageSource) -> EpisodeSet:
-    """The fixed 1-shot episodes that choose the best epoch."""
+def build_validation(config: Config, source: ImageSource, heldout: EpisodeSet) -> EpisodeSet:
+    """The fixed 1-shot episodes that choose the best epoch: of the test fold, or `heldout`."""
     if config.train.validation == "train_classes":
-        return build_heldout(config, source)
+        return heldout
     episodes = build_fold(config, source, shots=1, seed=VALIDATION_SEED)
     ids = spread(len(episodes.ids), config.train.validation_episodes)
     return episodes._replace(ids=ids, source=f"{len(ids)} of the test fold's list")

@@ -1,0 +1,58 @@
+"""Step 2: test a trained MGCL on the novel classes of its fold.
+
+    python main_2_mgcl_test.py --config configs/isaid_resnet50.toml
+
+Reads the checkpoints of main_1, writes `report.md`, `report.json`, plots, panels and the episodes'
+manifests into `runs/<name>/` and prints the table.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from mgcl.config import Config, load_or_exit
+
+
+def main(argv: Sequence[str]) -> int:
+    """Test; the exit status is 1 if something is missing or a demanded margin is not reached."""
+    config = load_or_exit(argv, prog="main_2_mgcl_test.py")
+    try:
+        return test(config)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def test(config: Config) -> int:
+    """Score checkpoints and baselines on the same episodes, then report."""
+    from mgcl import distributed, report, testing
+    from mgcl.datasets.build import build_source, build_test
+    from mgcl.training import build_setup
+
+    device = distributed.choose_device(config.run.device)
+    setup = build_setup(config, device)
+    source = build_source(config)
+    candidates = testing.load_candidates(config, device)
+    candidates += testing.load_baselines(config, device)
+
+    results, panels = [], []
+    for shots in config.test.shots:
+        episodes = build_test(config, source, shots)
+        testing.write_episodes(config, episodes, shots)
+        scored = [testing.score(config, c, episodes, shots, setup) for c in candidates]
+        panels += testing.write_panels(config, scored[0], episodes, setup)
+        results += scored
+
+    curves = testing.write_curves(config, results)
+    found = testing.build_report(config, results, curves=curves, panels=panels)
+    report.write_report(config.run_dir, found)
+    print("\n" + report.to_text(found))
+    print(f"report:      {config.run_dir / 'report.md'}\npanels:      {config.run_dir / 'panels'}")
+    print(f"TensorBoard: tensorboard --logdir {config.run_dir / 'tensorboard'}")
+    complaints = testing.not_beaten(results) if config.test.must_beat_baselines else []
+    for complaint in complaints:
+        print(f"FAILED: {complaint}", file=sys.stderr)
+    return 1 if complaints else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,248 @@
+"""Scoring a checkpoint, beside its baselines, and telling about it in numbers and pictures."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from mgcl import checkpoint, distributed
+from mgcl.baselines import CosinePrototypes, EverythingForeground
+from mgcl.config import Config, with_values
+from mgcl.datasets.build import EpisodeSet, benchmark
+from mgcl.datasets.episodes import write_manifest
+from mgcl.engine import CUTS, Evaluation, Setup, evaluate
+from mgcl.model.backbone import build_backbone
+from mgcl.report import Report, Row
+from mgcl.runlog import read_records
+from mgcl.training import build_network, draw_panels, evaluation_loader, resolve_cut
+
+EVERYTHING, PROTOTYPES = "everything foreground", "cosine prototypes, untrained"
+
+
+class Candidate(NamedTuple):
+    """A network to score."""
+
+    name: str
+    model: nn.Module
+    cut: float | None = None
+    """Its calibrated threshold; None for a baseline or the authors' weights."""
+    trained: bool = True
+    epoch: int | None = None
+    """Epochs of training."""
+    facts: Mapping[str, str] = MappingProxyType({})
+    """What the checkpoint says of itself, for the report."""
+
+
+class Result(NamedTuple):
+    """What one candidate reached on the episodes of one number of shots."""
+
+    candidate: Candidate
+    shots: int
+    evaluation: Evaluation
+
+
+def load_candidates(config: Config, device: torch.device) -> list[Candidate]:
+    """The checkpoints to test, the decisive one first.
+
+    Raises:
+        CheckpointError: missing, torn, of another network, or trained on the fold's novel classes.
+    """
+    wanted = config.test.checkpoint
+    names = {"best": ["best"], "last": ["last"], "both": ["best", "last"]}.get(wanted)
+    paths = [config.run_dir / f"{name}.pt" for name in names] if names else [Path(wanted)]
+    candidates = [load_candidate(config, path, device) for path in paths]
+    if len(candidates) == 2 and candidates[0].epoch == candidates[1].epoch:
+        return [candidates[0]._replace(name=f"MGCL, best = last (epoch {candidates[0].epoch})")]
+    return candidates
+
+
+def load_candidate(config: Config, path: Path, device: torch.device) -> Candidate:
+    """One checkpoint, of this project or of the authors."""
+    model = build_network(with_values(config, model={"weights": "none"}))
+    said = checkpoint.load_weights(model, path)
+    refuse_wrong_fold(said, config, path)
+    epoch = said.get("epoch")
+    name = f"MGCL, {path.stem}" + (f" (epoch {epoch})" if epoch else "")
+    facts = {f"{path.stem} checkpoint": str(path)}
+    for key in ("chosen_on", "calibrated_on"):
+        if key in said:
+            facts[key.replace("_", " ")] = said[key]
+    return Candidate(name, model.to(device), said.get("cut"), epoch=epoch, facts=facts)
+
+
+def refuse_wrong_fold(said: dict[str, Any], config: Config, path: Path) -> None:
+    """A network must not be tested on classes that it was trained on.
+
+    Raises:
+        CheckpointError: the checkpoint's benchmark or fold is another one.
+    """
+    if "config" not in said:
+        print(f"warning: {path} does not say on which fold it was trained; make sure that it fits")
+        return
+    data = said["config"]["data"]
+    if (data["benchmark"], data["fold"]) != (config.data.benchmark, config.data.fold):
+        raise checkpoint.CheckpointError(
+            f"{path} was trained for {data['benchmark']}, fold {data['fold']}, whose training "
+            f"classes include novel ones of {config.data.benchmark}, fold {config.data.fold}: set "
+            "data.fold to the checkpoint's"
+        )
+
+
+def load_baselines(config: Config, device: torch.device) -> list[Candidate]:
+    """Everything-foreground and the prototypes of the untrained backbone."""
+    if not config.test.baselines:
+        return []
+    backbone = build_backbone(config.model.backbone, config.model.weights)
+    prototypes = CosinePrototypes(backbone.to(device))
+    return [
+        Candidate(EVERYTHING, EverythingForeground(), trained=False),
+        Candidate(PROTOTYPES, prototypes, trained=False),
+    ]
+
+
+def score(
+    config: Config, candidate: Candidate, part: EpisodeSet, shots: int, setup: Setup
+) -> Result:
+    """Evaluate one candidate on the episodes, at every cut where that has a meaning."""
+    batches = tqdm(
+        evaluation_loader(part, config),
+        desc=f"{shots}-shot, {candidate.name}",
+        unit="batch",
+        mininterval=1,
+        disable=not distributed.is_main(),
+    )
+    evaluation = evaluate(
+        candidate.model,
+        batches,
+        len(part.ids),
+        part.class_ids,
+        setup=setup,
+        cuts=CUTS if candidate.trained else (0.5,),
+        vote_share=config.test.vote_share,
+    )
+    return Result(candidate, shots, evaluation)
+
+
+def write_episodes(config: Config, part: EpisodeSet, shots: int) -> Path:
+    """Write the manifest of the test's episodes into the run's folder."""
+    path = config.run_dir / f"episodes_{shots}shot.jsonl"
+    write_manifest(path, [part.dataset.plan(i) for i in part.ids])
+    return path
+
+
+def rows(result: Result) -> Iterator[Row]:
+    """A row at 0.5 and one at the calibrated cut, where there is one."""
+    name, shots, evaluation = result.candidate.name, result.shots, result.evaluation
+    yield Row(name, shots, "0.5" if result.candidate.trained else "-", evaluation.scores(0.5))
+    cut = result.candidate.cut
+    if cut is not None:
+        yield Row(name, shots, f"calibrated {cut:.2f}", evaluation.scores(cut))
+
+
+def write_panels(config: Config, result: Result, part: EpisodeSet, setup: Setup) -> list[str]:
+    """Pictures of the best, the median and the worst episodes; paths relative to the run."""
+    from mgcl.visualize import write_png
+
+    cut = resolve_cut(config.test.cut, result.candidate.cut)
+    order = result.evaluation.episode_iou(cut).argsort(descending=True, stable=True).tolist()
+    written = []
+    middle = max(0, (len(order) - config.test.panels) // 2)
+    for kind, first in ("best", 0), ("median", middle), ("worst", -config.test.panels):
+        places = range(len(order))[first:][: config.test.panels]
+        ids = [part.ids[order[place]] for place in places]
+        panels = draw_panels(result.candidate.model, part.dataset, ids, setup, cut)
+        for number, (name, panel) in enumerate(panels, start=1):
+            path = f"panels/{result.shots}shot_{kind}_{number}_{name}.png"
+            write_png(config.run_dir / path, panel)
+            written.append(path)
+    return written
+
+
+def write_curves(config: Config, results: list[Result]) -> dict[str, dict[float, float]]:
+    """The plots of mIoU over the threshold and over the epochs; returns the former's numbers."""
+    from mgcl.visualize import learning_curve, threshold_plot
+
+    first = results[0].candidate
+    decisive = [r for r in results if r.candidate is first]
+    curves = {f"{r.shots}-shot": r.evaluation.curve() for r in decisive}
+    marks = {"argmax 0.5": 0.5}
+    if first.cut is not None:
+        marks[f"calibrated {first.cut:.2f}"] = first.cut
+    title = f"{first.name}: mIoU over the decision threshold"
+    threshold_plot(config.run_dir / "threshold.png", curves, marks=marks, title=title)
+    epochs: dict[int, dict[str, Any]] = {}
+    for record in read_records(config.run_dir / "log.jsonl"):
+        if record["kind"] in ("train", "validation"):
+            epochs.setdefault(record["epoch"], {}).update(record, kind="epoch")
+    validated = [record for record in epochs.values() if "miou" in record]
+    if validated:
+        learning_curve(config.run_dir / "learning_curve.png", validated)
+    return curves
+
+
+def build_report(
+    config: Config,
+    results: list[Result],
+    *,
+    curves: dict[str, dict[float, float]],
+    panels: list[str],
+) -> Report:
+    """All that the test found out."""
+    bench = benchmark(config)
+    about = {
+        "benchmark": config.data.benchmark,
+        "fold": str(config.data.fold),
+        "backbone": config.model.backbone,
+        "masks": config.masks.generator,
+        "image size": str(config.data.image_size),
+        "training seed": str(config.train.seed),
+        "test seed": str(config.test.seed),
+        "supports": config.test.supports,
+        "test.cut": str(config.test.cut),
+        **{key: value for r in reversed(results) for key, value in r.candidate.facts.items()},
+    }
+    return Report(
+        title=f"MGCL on {config.data.benchmark}, fold {config.data.fold}: {config.run.name}",
+        facts=about,
+        class_names={c: bench.class_names[c] for c in bench.test_class_ids(config.data.fold)},
+        rows=[row for result in results for row in rows(result)],
+        curves=curves,
+        notes=_notes(results, about),
+        panels=panels,
+    )
+
+
+def _notes(results: list[Result], about: dict[str, str]) -> list[str]:
+    first = [r for r in results if r.candidate is results[0].candidate]
+    notes = [
+        f"{r.shots}-shot: {len(r.evaluation.episode_ids)} episodes, "
+        f"{r.evaluation.episodes_per_second:.1f} a second"
+        for r in first
+    ]
+    if "chosen on" in about:
+        notes.append(f"The best epoch was chosen on {about['chosen on']}.")
+    if "calibrated on" in about:
+        notes.append(f"The cut was calibrated on {about['calibrated on']}.")
+    else:
+        notes.append("The checkpoint has no calibrated cut: it was not trained by this program.")
+    return notes
+
+
+def not_beaten(results: list[Result]) -> list[str]:
+    """Complaints, one for each baseline that the model does not beat in mIoU at its cut."""
+    complaints = []
+    for shots in sorted({r.shots for r in results}):
+        here = [r for r in results if r.shots == shots]
+        ours = here[0].evaluation.scores(resolve_cut("calibrated", here[0].candidate.cut)).miou
+        for other in here:
+            theirs = other.evaluation.scores(0.5).miou
+            if not other.candidate.trained and ours <= theirs:
+                complaints.append(
+                    f"{shots}-shot: mIoU {ours:.2f} at the calibrated cut does not beat "
+                    f"{other.candidate.name} with {theirs:.2f}"
+                )
+    return complaints
