@@ -49,19 +49,19 @@ def learning_curve(path: str | os.PathLike[str], records: Sequence[Mapping[str, 
 
     Args:
         path: where to write.
-        records: log.jsonl's; those of the kinds "train" and "validation" (or "epoch", both in one)
-            count, others are passed over. Epochs in it count from 0, in the picture from 1.
+        records: log.jsonl's, an epoch's training and validation in one of kind "epoch"; others are
+            passed over. A score that an epoch does not have (no validation there) leaves no point.
+            Epochs count from 0 in the log and from 1 in the picture.
     """
     from matplotlib.ticker import MaxNLocator
 
-    epochs = [record for record in records if record["kind"] in ("train", "epoch")]
-    validated = [record for record in records if record["kind"] in ("validation", "epoch")]
+    epochs = [record for record in records if record["kind"] == "epoch"]
     figure, (above, below) = _canvas(7.2, 6.0, rows=2)
     _line(above, epochs, "loss", color=COLOURS[6], label="training loss")
     for colour, score, name in ((0, "miou", "mIoU"), (1, "fb_iou", "FB-IoU")):
         calibrated = f"{score}_calibrated"
-        _line(below, validated, calibrated, color=COLOURS[colour], label=f"{name}, calibrated cut")
-        _line(below, validated, score, color=COLOURS[colour], label=f"{name}, cut 0.5", dashed=True)
+        _line(below, epochs, calibrated, color=COLOURS[colour], label=f"{name}, calibrated cut")
+        _line(below, epochs, score, color=COLOURS[colour], label=f"{name}, cut 0.5", dashed=True)
     above.set_ylabel("loss")
     below.set(xlabel="epoch", ylabel="%")
     below.set_ylim(bottom=0)

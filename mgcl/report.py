@@ -13,6 +13,7 @@ from mgcl.files import write_json, write_text
 if TYPE_CHECKING:
     from mgcl.metrics import Scores
 
+PLOTS = ("threshold.png", "learning_curve.png")
 CLASSES_ACROSS = 5  # class columns that fit a terminal; more make a further table
 
 
@@ -42,17 +43,15 @@ class Report:
     """Paths of the pictures, relative to the report."""
 
 
-def to_markdown(report: Report) -> str:
-    """The report as Markdown; pictures are linked relative to it."""
+def to_markdown(report: Report, *, plots: Sequence[str] = PLOTS) -> str:
+    """The report as Markdown; pictures (`plots`, then the panels) are linked relative to it."""
     parts = [f"# {report.title}\n", "## Results\n", "Percent.\n"]
     parts += [tables.markdown(_table(report, list(report.class_names), report.rows))]
     parts += ["".join(f"- {note}\n" for note in report.notes)] if report.notes else []
     parts += _published_markdown(report)
-    if report.curves:
-        parts += ["## mIoU over the decision threshold\n", "![mIoU over the cut](threshold.png)\n"]
-    if report.panels:
-        parts += ["## Episodes\n"]
-        parts += [f"![{Path(panel).stem}]({panel})\n" for panel in report.panels]
+    for heading, pictures in ("## Curves\n", plots), ("## Episodes\n", report.panels):
+        parts += [heading] if pictures else []
+        parts += [f"![{_words(picture)}]({picture})\n" for picture in pictures]
     facts = tables.Table(["fact", "value"], list(report.facts.items()))
     parts += ["## What the numbers depend on\n", tables.markdown(facts)]
     return "\n".join(parts)
@@ -103,9 +102,11 @@ def to_json(report: Report) -> dict[str, Any]:
 def write_report(folder: str | os.PathLike[str], report: Report) -> None:
     """Write report.md and then report.json into `folder`, each atomically.
 
-    report.json comes last: where it exists, the test is complete.
+    report.json comes last: where it exists, the test is complete. Plots that are in the folder
+    already are embedded.
     """
-    write_text(Path(folder) / "report.md", to_markdown(report))
+    plots = [plot for plot in PLOTS if (Path(folder) / plot).exists()]
+    write_text(Path(folder) / "report.md", to_markdown(report, plots=plots))
     write_json(Path(folder) / "report.json", to_json(report))
 
 
@@ -152,6 +153,11 @@ def _published_markdown(report: Report) -> list[str]:
         f"{published.SOURCE}.\n",
         tables.markdown(_table(report, list(report.class_names), rows)),
     ]
+
+
+def _words(picture: str) -> str:
+    """What a picture's name says: "panels/1shot_best_1_12_ship.png" -> "1shot best 1 12 ship"."""
+    return Path(picture).stem.replace("_", " ")
 
 
 def _finite(value: float | None) -> float | None:

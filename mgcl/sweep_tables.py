@@ -1,6 +1,7 @@
 """The field's table of a sweep: folds across, deviation over seeds, the paper beside it."""
 
 import itertools
+import re
 import statistics
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -68,7 +69,7 @@ def read_scores(jobs: Iterable[Job]) -> list[Score]:
     return [
         Score(
             ablation=job.ablation,
-            method=row["method"],
+            method=method,
             shots=row["shots"],
             cut=row["cut"].partition(" ")[0],
             fold=job.fold,
@@ -78,6 +79,7 @@ def read_scores(jobs: Iterable[Job]) -> list[Score]:
         )
         for job in jobs
         for row in read_report(job)["rows"]
+        for method in _methods(row["method"])
         if row["shots"] in job.config.test.shots
     ]
 
@@ -123,6 +125,13 @@ def ablation_table(scores: Sequence[Score]) -> Table:
             fb_iou = tables.number(_mean(_by_fold(group, folds, "fb_iou")[-1]))
             rows.append([called, *ticks, str(shots), cut, *miou, fb_iou])
     return Table(["method", *parts, "shots", "cut", *_fold_names(folds), "FB-IoU"], rows)
+
+
+def _methods(name: str) -> list[str]:
+    """A report's method without its epoch; the best epoch may be the last one, too."""
+    plain = re.sub(r" \(epoch \d+\)$", "", name)
+    best, equal, last = plain.partition("best = last")
+    return [f"{best}best{last}", f"{best}last{last}"] if equal else [plain]
 
 
 def _groups(scores: Iterable[Score]) -> Iterable[tuple[tuple[str, str], list[Score]]]:

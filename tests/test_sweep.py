@@ -15,7 +15,7 @@ import pytest
 from mgcl import sweep
 from mgcl.config import ConfigError
 from mgcl.sweep_jobs import ABLATIONS, plan
-from mgcl.sweep_tables import HSNET
+from mgcl.sweep_tables import HSNET, _methods
 
 TRAIN = """
 import os, sys
@@ -44,8 +44,9 @@ rows = []
 for shots in config.test.shots:
     miou = 10 * config.data.fold + config.train.seed + 4 * parts + shots
     rows.append(Row("cosine prototypes", shots, "0.5", Scores(7.0, 8.0, {})))
-    rows.append(Row("MGCL, best epoch", shots, "0.5", Scores(miou, 50.0, {})))
-    rows.append(Row("MGCL, best epoch", shots, f"calibrated 0.{miou}", Scores(miou + 2, 50.0, {})))
+    name = f"MGCL, best (epoch {miou})"
+    rows.append(Row(name, shots, "0.5", Scores(miou, 50.0, {})))
+    rows.append(Row(name, shots, f"calibrated 0.{miou}", Scores(miou + 2, 50.0, {})))
 write_report(config.run_dir, Report("a stand-in", {}, {}, rows, {}, [], []))
 """
 
@@ -98,11 +99,9 @@ def test_folds_and_seeds_become_the_fields_table_with_the_papers_numbers_beside_
 
 def test_the_table_is_written_as_markdown_csv_and_latex_with_every_run(scripts):
     run(scripts, "--folds 0 --seeds 0 --shots 1 5")
-    assert (
-        "| MGCL, best epoch | 5 | 0.5 | 17.00 | 17.00 |" in Path("runs/tiny_sweep.md").read_text()
-    )
+    assert "| MGCL, best | 5 | 0.5 | 17.00 | 17.00 |" in Path("runs/tiny_sweep.md").read_text()
     latex = Path("runs/tiny_sweep.tex").read_text()
-    assert r"MGCL, best epoch & 5 & 0.5 & 17.00 & 17.00 & 49.14 & -32.14 & 50.00 \\" in latex
+    assert r"MGCL, best & 5 & 0.5 & 17.00 & 17.00 & 49.14 & -32.14 & 50.00 \\" in latex
     assert [r["miou"] for r in table("sweep_runs") if r["shots"] == "1"] == [
         "7.00",
         "13.00",
@@ -148,7 +147,7 @@ def test_ablations_are_tables_of_what_is_on_and_all_off_is_hsnets_idea(scripts):
     words = "--folds 0 --seeds 0 --shots 1 --ablations hsnet_idea mgfe+fbc mgfe+fbc+decoder"
     assert run(scripts, words) == 0
     rows = [row for row in table("sweep_ablations") if row["cut"] == "0.5"]
-    assert [row["method"] for row in rows] == [f"{HSNET}, best epoch", *["MGCL, best epoch"] * 2]
+    assert [row["method"] for row in rows] == [f"{HSNET}, best", *["MGCL, best"] * 2]
     ticks = [[row[name] for name in ("MGFE", "FBC", "decoder masks")] for row in rows]
     assert ticks == [["", "", ""], ["✓", "✓", ""], ["✓", "✓", "✓"]]
     assert [row["mean"] for row in rows] == ["1.00", "9.00", "13.00"]
@@ -175,6 +174,11 @@ def test_a_wrong_constant_ends_the_sweep_before_any_run(scripts, capsys):
     assert run(scripts, "--folds 0 1 -- --train.lr fast") == 2
     assert "train.lr" in capsys.readouterr().err
     assert not Path("runs").exists()
+
+
+def test_a_best_epoch_that_is_the_last_counts_as_both():
+    assert _methods("MGCL, best = last (epoch 3)") == ["MGCL, best", "MGCL, last"]
+    assert _methods("cosine prototypes, untrained") == ["cosine prototypes, untrained"]
 
 
 def test_seeds_may_be_a_range(scripts):

@@ -1,0 +1,138 @@
+"""The report as Markdown, text and JSON, and the tables under it."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+from mgcl import published, tables
+from mgcl.metrics import Scores
+from mgcl.report import Report, Row, to_json, to_markdown, to_text, write_report
+from mgcl.tables import Table
+
+NAMES = {0: "ship", 1: "storage_tank", 2: "baseball_diamond", 3: "tennis_court"}
+NAMES[4] = "basketball_court"
+SCORES = Scores(30.0, 55.5, {0: 10.0, 1: 20.0, 2: 30.0, 3: 40.0, 4: 50.004})
+FACTS = {"benchmark": "isaid", "fold": "0", "backbone": "resnet50", "masks": "sam vit_h"}
+REPORT = Report(
+    title="MGCL on iSAID-5i, fold 0",
+    facts=FACTS,
+    class_names=NAMES,
+    rows=[
+        Row("cosine prototypes, untrained", 1, "-", SCORES),
+        Row("MGCL, best = last (epoch 31)", 1, "calibrated 0.23", SCORES),
+        Row("MGCL, best = last (epoch 31)", 5, "0.5", SCORES),
+    ],
+    curves={"1-shot": {0.25: 30.0, 0.5: 20.0}},
+    notes=["Chosen on the test fold."],
+    panels=["panels/1shot_best_1_7_ship.png"],
+)
+
+
+def cells(text: str, start: str) -> list[list[str]]:
+    """Cells of the Markdown lines that start with `start`."""
+    lines = [line for line in text.splitlines() if line.startswith(f"| {start}")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_markdown_has_the_fields_table_a_column_a_class():
+    text = to_markdown(REPORT)
+    header = ["method", "shots", "cut", *(n.replace("_", " ") for n in NAMES.values())]
+    assert cells(text, "method")[0] == [*header, "mIoU", "FB-IoU"]
+    numbers = ["10.00", "20.00", "30.00", "40.00", "50.00", "30.00", "55.50"]
+    ours = cells(text, "MGCL, best")
+    assert ours[0] == ["MGCL, best = last (epoch 31)", "1", "calibrated 0.23", *numbers]
+    assert [row[1] for row in ours] == ["1", "5"]
+
+
+def test_markdown_embeds_pictures_and_lists_facts_and_notes():
+    text = to_markdown(REPORT)
+    assert "![1shot best 1 7 ship](panels/1shot_best_1_7_ship.png)" in text
+    assert "![threshold](threshold.png)" in text
+    assert cells(text, "masks") == [["masks", "sam vit_h"]]
+    assert "- Chosen on the test fold." in text
+
+
+def test_published_numbers_stand_in_their_own_table_and_say_whose_they_are():
+    own, heading, theirs = to_markdown(REPORT).partition("## Published, not measured here")
+    assert heading and "the paper" not in own and published.SOURCE in theirs
+    one, five = cells(theirs, "MGCL, the paper")
+    assert one[1:] == ["1", "0.5", "33.75", "46.60", "49.52", "55.50", "28.50", "42.77", "62.60"]
+    assert five[1:] == ["5", "0.5", *["–"] * 5, "49.14", "66.16"]
+
+
+@pytest.mark.parametrize(
+    "facts", [{"backbone": "efficientnet_lite0"}, {"benchmark": "own"}, {"fold": "7"}, {"fold": ""}]
+)
+def test_where_the_paper_has_nothing_nothing_is_said_of_it(facts):
+    report = replace(REPORT, facts={**FACTS, **facts})
+    assert "Published" not in to_markdown(report) + to_text(report)
+
+
+def test_published_means_and_class_ious_agree_with_the_folds():
+    for (benchmark, backbone, shots), folds in published.MIOU.items():
+        mean = published.MEAN_MIOU[benchmark, backbone, shots]
+        assert sum(folds) / 3 == pytest.approx(mean, abs=0.006)
+    for key, class_iou in published.CLASS_IOU.items():
+        means = [sum(class_iou[5 * fold : 5 * fold + 5]) / 5 for fold in range(3)]
+        assert means == pytest.approx(list(published.MIOU[key]), abs=0.011)
+
+
+def test_text_is_at_most_120_columns_wide_and_aligned():
+    long = REPORT.rows[0]._replace(method="a method with a very long name " * 3)
+    text = to_text(replace(REPORT, rows=[long, *REPORT.rows]))
+    assert max(map(len, text.splitlines())) <= 120
+    rows = [line for line in text.splitlines() if line.endswith("  55.50")]
+    assert len(rows) == 4 and len({len(row) for row in rows}) == 1
+    for word in ("basketball", "diamond", "calibrated 0.23", "Chosen on the test fold."):
+        assert word in text
+
+
+def test_many_classes_go_over_several_tables_in_a_terminal():
+    names = {i: f"a_rather_long_class_name_{i}" for i in range(12)}
+    row = Row("MGCL", 1, "0.5", Scores(1.0, 2.0, {i: float(i) for i in names}))
+    text = to_text(replace(REPORT, class_names=names, rows=[row], facts={}))
+    assert text.count("mIoU") == 3 and " 11.00" in text
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_json_names_classes_and_has_no_nan(tmp_path):
+    broken = Scores(math.nan, 55.5, {0: math.nan, 1: 20.0})
+    write_report(tmp_path, replace(REPORT, rows=[Row("MGCL", 1, "0.5", broken)]))
+    saved = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
+    class_iou = {"ship": None, "storage_tank": 20.0, "baseball_diamond": None}
+    class_iou |= {"tennis_court": None, "basketball_court": None}
+    assert saved["rows"] == [
+        {"method": "MGCL", "shots": 1, "cut": "0.5", "miou": None, "fb_iou": 55.5}
+        | {"class_iou": class_iou}
+    ]
+    assert saved["facts"] == FACTS and saved["classes"]["tennis_court"] == 3
+    assert saved["curves"] == {"1-shot": {"0.25": 30.0, "0.5": 20.0}}
+    assert to_json(REPORT)["panels"] == REPORT.panels
+
+
+def test_a_written_report_embeds_the_plots_that_are_there(tmp_path):
+    (tmp_path / "learning_curve.png").touch()
+    write_report(tmp_path, REPORT)
+    text = (tmp_path / "report.md").read_text()
+    assert "(learning_curve.png)" in text and "(threshold.png)" not in text
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "learning_curve.png",
+        "report.json",
+        "report.md",
+    ]
+
+
+def test_cells_cannot_break_a_table():
+    table = Table(["a|b", "n_1"], [["x|y\nz", "1.50"], ["5 % & more", tables.number(None)]])
+    assert tables.markdown(table).splitlines()[2] == r"| x\|y z | 1.50 |"
+    latex = tables.latex(table, caption="50 %")
+    assert r"5 \% \& more & -- \\" in latex and r"a|b & n\_1 \\" in latex
+    assert r"\begin{tabular}{lr}" in latex and r"\caption{50 \%}" in latex
+
+
+def test_a_table_without_rows_is_still_a_table():
+    empty = Table(["method", "mIoU"], [])
+    assert tables.text(empty).splitlines()[0].split() == ["method", "mIoU"]
+    assert tables.markdown(empty).count("\n") == 2
