@@ -1,0 +1,35 @@
+# `make demo` and `make test` do all the set-up themselves; PYTHON chooses the interpreter.
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := $(BIN)/python
+CONFIG := configs/demo.toml
+# Words appended to the three scripts of the demo, for example DEMO="--train.epochs 1".
+DEMO ?=
+
+.PHONY: demo test lint setup clean
+
+demo: setup data/demo/splits/val/fold2.txt
+	$(RUN) main_0_extract_masks.py --config $(CONFIG) $(DEMO)
+	$(RUN) main_1_mgcl_train.py --config $(CONFIG) --train.resume auto $(DEMO)
+	$(RUN) main_2_mgcl_test.py --config $(CONFIG) $(DEMO)
+
+data/demo/splits/val/fold2.txt: | setup
+	$(RUN) -m mgcl.datasets.synthetic --to data/demo
+
+test: setup lint
+	$(RUN) -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+setup: .venv/installed
+
+.venv/installed: requirements.txt requirements-lite.txt requirements-dev.txt
+	$(PYTHON) -m venv .venv
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf .venv data/demo runs/demo
