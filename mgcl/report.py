@@ -67,7 +67,8 @@ def to_text(report: Report) -> str:
     if rows:
         parts.append(f"Published, not measured here ({published.SOURCE}):\n")
         parts += [tables.text(_table(report, chunk, rows)) for chunk in chunks or [[]]]
-    return "\n".join(parts + [f"- {note}\n" for note in report.notes])
+    parts.append("".join(f"- {note}\n" for note in report.notes))
+    return "\n".join(parts)
 
 
 def to_json(report: Report) -> dict[str, Any]:

@@ -93,19 +93,18 @@ def field_table(scores: Sequence[Score], config: "Config | None") -> Table:
     """
     whole = [score for score in scores if score.ablation == FULL]
     folds = sorted({score.fold for score in whole})
-    header = ["method", "shots", "cut", *_fold_names(folds), "paper", "difference", "FB-IoU"]
+    papers = {shots: _paper(config, shots, folds) for shots in sorted({s.shots for s in whole})}
+    beside = ["paper", "difference"] if any(papers.values()) else []
     rows = []
-    for shots in sorted({score.shots for score in whole}):
-        paper = _paper(config, shots, folds)
+    for shots, paper in papers.items():
         for (method, cut), group in _groups([s for s in whole if s.shots == shots]):
-            *_, means = miou = _by_fold(group, folds, "miou")
-            beside = _beside(means, paper) if method.startswith(MODEL) else [NOTHING] * 2
-            fb_iou = tables.number(_mean(_by_fold(group, folds, "fb_iou")[-1]))
-            rows.append([method, str(shots), cut, *map(_spread, miou), *beside, fb_iou])
+            *miou, fb_iou = _cells(group, folds)
+            theirs = _beside(group, folds, paper if method.startswith(MODEL) else [])
+            rows.append([method, str(shots), cut, *miou, *theirs[: len(beside)], fb_iou])
         if paper:
             *cells, fb_iou = map(tables.number, paper)
             rows.append([f"{MODEL}, the paper", str(shots), "0.5", *cells, "", "", fb_iou])
-    return Table(header, rows)
+    return Table(["method", "shots", "cut", *_fold_names(folds), *beside, "FB-IoU"], rows)
 
 
 def ablation_table(scores: Sequence[Score]) -> Table:
@@ -121,9 +120,7 @@ def ablation_table(scores: Sequence[Score]) -> Table:
         for (method, cut), group in _groups(chosen):
             called = method.replace(MODEL, HSNET) if name == NO_PARTS else method
             ticks = ["✓" if part else "" for part in on]
-            miou = map(_spread, _by_fold(group, folds, "miou"))
-            fb_iou = tables.number(_mean(_by_fold(group, folds, "fb_iou")[-1]))
-            rows.append([called, *ticks, str(shots), cut, *miou, fb_iou])
+            rows.append([called, *ticks, str(shots), cut, *_cells(group, folds)])
     return Table(["method", *parts, "shots", "cut", *_fold_names(folds), "FB-IoU"], rows)
 
 
@@ -139,7 +136,14 @@ def _groups(scores: Iterable[Score]) -> Iterable[tuple[tuple[str, str], list[Sco
     groups: dict[tuple[str, str], list[Score]] = {}
     for score in scores:
         groups.setdefault((score.method, score.cut), []).append(score)
-    return groups.items()
+    methods = [method for method, _ in groups]
+    return sorted(groups.items(), key=lambda group: methods.index(group[0][0]))
+
+
+def _cells(scores: Sequence[Score], folds: Sequence[int]) -> list[str]:
+    """The mIoU of each fold and their mean, with deviations, and the mean FB-IoU."""
+    miou = map(_spread, _by_fold(scores, folds, "miou"))
+    return [*miou, tables.number(_mean(_by_fold(scores, folds, "fb_iou")[-1]))]
 
 
 def _by_fold(scores: Sequence[Score], folds: Sequence[int], key: str) -> list[list[float]]:
@@ -177,12 +181,14 @@ def _paper(config: "Config | None", shots: int, folds: Sequence[int]) -> list[fl
     return [*mious, mean, _mean([fact.fb_iou for fact in facts])]
 
 
-def _beside(means: Sequence[float], paper: Sequence[float | None]) -> list[str]:
-    """The paper's mean and how far ours is over it."""
-    mean = paper[-2] if paper else None
-    if mean is None or not means:
-        return [tables.number(mean), NOTHING]
-    return [tables.number(mean), f"{statistics.fmean(means) - mean:+.2f}"]
+def _beside(
+    scores: Sequence[Score], folds: Sequence[int], paper: Sequence[float | None]
+) -> list[str]:
+    """The paper's mean mIoU, and how far ours is over it."""
+    ours, theirs = _mean(_by_fold(scores, folds, "miou")[-1]), paper[-2] if paper else None
+    if ours is None or theirs is None:
+        return [tables.number(theirs), NOTHING]
+    return [tables.number(theirs), f"{ours - theirs:+.2f}"]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -203,7 +209,10 @@ def _notes(jobs: Sequence[Job], missing: Sequence[str]) -> list[str]:
     seeds = ", ".join(map(str, sorted({job.seed for job in jobs})))
     notes = [
         f"mIoU in percent; train.seed: {seeds or 'none'}; ± is the sample standard deviation over "
-        "seeds, that of the mean is over the seeds' means.",
-        f"Paper: published by {published.SOURCE} (FB-IoU: its authors' logs), not measured here.",
+        "seeds, that of the mean is over the seeds' means."
     ]
+    if jobs and any(_paper(jobs[0].config, shots, [0]) for shots in jobs[0].config.test.shots):
+        notes.append(
+            f"Paper: {published.SOURCE}; published, not measured here (FB-IoU: its authors' logs)."
+        )
     return notes + ([f"Missing: {', '.join(missing)}."] if missing else [])

@@ -46,7 +46,7 @@ def markdown(table: Table) -> str:
 def text(table: Table, *, width: int = 120) -> str:
     """Aligned with spaces; long headers and long first cells go over several lines."""
     widths = [
-        max([len(cell) for cell in column] + [len(word) for word in name.split()])
+        max(min(len(name), 8), *(len(cell) for cell in [*column, *name.split()]))
         for name, *column in zip(table.header, *table.rows, strict=True)
     ]
     widths[0] = max(12, min(widths[0], width - sum(widths[1:]) - 2 * (len(widths) - 1)))

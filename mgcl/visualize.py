@@ -136,6 +136,7 @@ def _compose(rows: Sequence[Sequence[Tile]], title: str) -> np.ndarray:
     paper = Image.new("RGB", (across, down), PAPER)
     draw = ImageDraw.Draw(paper)
     font = _font(19, bold=True)
+    title = title.replace("_", " ")
     while title and draw.textlength(title, font) > across - 2 * GAP:
         title = title[:-2].rstrip() + "…"
     draw.text((GAP, TITLE // 2 + 2), title, INK, font, anchor="lm")
