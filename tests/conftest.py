@@ -3,8 +3,12 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from mgcl.datasets.synthetic import write_synthetic
+
+settings.register_profile("shared_machine", deadline=None)  # times say nothing on a busy one
+settings.load_profile("shared_machine")
 
 
 @pytest.fixture(scope="session")

@@ -159,7 +159,7 @@ def test_a_label_of_another_mode_is_refused(tmp_path, mode, benchmark):
 
 @pytest.mark.parametrize("class_id", range(15))
 def test_a_binary_label_is_one_exactly_on_its_class(class_id):
-    ids = np.append(np.arange(16, dtype=np.uint8), 255)[None]
+    ids = np.array([[*range(16), 255]], np.uint8)
     expected = [255 if i == 255 else int(i == class_id + 1) for i in ids[0]]
     assert images.binary_label(ids, class_id)[0].tolist() == expected
 
