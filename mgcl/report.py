@@ -3,12 +3,13 @@
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mgcl import published, tables
 from mgcl.files import write_json, write_text
+from mgcl.report_html import PUBLISHED, to_html
 
 if TYPE_CHECKING:
     from mgcl.metrics import Scores
@@ -26,6 +27,18 @@ class Row(NamedTuple):
     scores: "Scores"
 
 
+class EpisodeRow(NamedTuple):
+    """One episode of the test."""
+
+    method: str
+    shots: int
+    cut: str
+    episode_id: int
+    class_id: int
+    iou: float
+    """Foreground IoU, percent."""
+
+
 @dataclass(frozen=True)
 class Report:
     """Everything that a test found out."""
@@ -41,6 +54,21 @@ class Report:
     notes: list[str]
     panels: list[str]
     """Paths of the pictures, relative to the report."""
+    episodes: list[EpisodeRow] = field(default_factory=list)
+    """Every episode's IoU, for the histogram and episodes.csv."""
+
+    def published_rows(self) -> "list[tuple[str, int, str, _Cells]]":
+        """The paper's rows for this benchmark, backbone, fold and shots; not measured here."""
+        names = [self.facts.get(key, "") for key in ("benchmark", "backbone", "fold")]
+        if not names[2].isdigit():
+            return []
+        rows = []
+        for shots in sorted({row.shots for row in self.rows}):
+            found = published.find(names[0], names[1], shots=shots, fold=int(names[2]))
+            if found and found.miou is not None:
+                cells = _Cells(found.miou, found.fb_iou, found.class_iou)
+                rows.append(("MGCL, the paper", shots, "0.5", cells))
+        return rows
 
 
 def to_markdown(report: Report, *, plots: Sequence[str] = PLOTS) -> str:
@@ -63,7 +91,7 @@ def to_text(report: Report) -> str:
     chunks = [ids[i : i + CLASSES_ACROSS] for i in range(0, len(ids), CLASSES_ACROSS)]
     parts = [report.title + "\n"]
     parts += [tables.text(_table(report, chunk, report.rows)) for chunk in chunks or [[]]]
-    rows = _published_rows(report)
+    rows = report.published_rows()
     if rows:
         parts.append(f"Published, not measured here ({published.SOURCE}):\n")
         parts += [tables.text(_table(report, chunk, rows)) for chunk in chunks or [[]]]
@@ -101,13 +129,24 @@ def to_json(report: Report) -> dict[str, Any]:
 
 
 def write_report(folder: str | os.PathLike[str], report: Report) -> None:
-    """Write report.md and then report.json into `folder`, each atomically.
+    """Write report.md, report.html, episodes.csv and report.json into `folder`, each atomically.
 
     report.json comes last: where it exists, the test is complete. Plots that are in the folder
     already are embedded.
     """
     plots = [plot for plot in PLOTS if (Path(folder) / plot).exists()]
     write_text(Path(folder) / "report.md", to_markdown(report, plots=plots))
+    class_ids, rows = list(report.class_names), report.published_rows()
+    page = to_html(
+        report,
+        Path(folder),
+        table=_table(report, class_ids, report.rows),
+        published=_table(report, class_ids, rows) if rows else None,
+        plots=plots,
+    )
+    write_text(Path(folder) / "report.html", page)
+    if report.episodes:
+        write_text(Path(folder) / "episodes.csv", tables.comma_separated(_episode_table(report)))
     write_json(Path(folder) / "report.json", to_json(report))
 
 
@@ -130,28 +169,21 @@ def _table(report: Report, class_ids: Sequence[int], rows: Sequence[Any]) -> tab
     return tables.Table(header, lines)
 
 
-def _published_rows(report: Report) -> list[tuple[str, int, str, _Cells]]:
-    """The paper's rows for this report's benchmark, backbone, fold and shots."""
-    names = [report.facts.get(key, "") for key in ("benchmark", "backbone", "fold")]
-    if not names[2].isdigit():
-        return []
-    rows = []
-    for shots in sorted({row.shots for row in report.rows}):
-        found = published.find(names[0], names[1], shots=shots, fold=int(names[2]))
-        if found and found.miou is not None:
-            cells = _Cells(found.miou, found.fb_iou, found.class_iou)
-            rows.append(("MGCL, the paper", shots, "0.5", cells))
-    return rows
+def _episode_table(report: Report) -> tables.Table:
+    rows = [
+        [method, str(shots), cut, str(episode_id), report.class_names[class_id], f"{iou:.4f}"]
+        for method, shots, cut, episode_id, class_id, iou in report.episodes
+    ]
+    return tables.Table(["method", "shots", "cut", "episode", "class", "iou"], rows)
 
 
 def _published_markdown(report: Report) -> list[str]:
-    rows = _published_rows(report)
+    rows = report.published_rows()
     if not rows:
         return []
     return [
         "## Published, not measured here\n",
-        f"mIoU from the paper's tables, FB-IoU and class IoUs from its authors' logs: "
-        f"{published.SOURCE}.\n",
+        PUBLISHED + "\n",
         tables.markdown(_table(report, list(report.class_names), rows)),
     ]
 

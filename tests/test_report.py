@@ -1,15 +1,19 @@
 """The report as Markdown, text and JSON, and the tables under it."""
 
+import csv
 import json
 import math
 from dataclasses import replace
+from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from mgcl import published, tables
 from mgcl.metrics import Scores
-from mgcl.report import Report, Row, to_json, to_markdown, to_text, write_report
+from mgcl.report import EpisodeRow, Report, Row, to_json, to_markdown, to_text, write_report
 from mgcl.tables import Table
+from mgcl.visualize import write_png
 
 NAMES = {0: "ship", 1: "storage_tank", 2: "baseball_diamond", 3: "tennis_court"}
 NAMES[4] = "basketball_court"
@@ -113,15 +117,88 @@ def test_json_names_classes_and_has_no_nan(tmp_path):
 
 
 def test_a_written_report_embeds_the_plots_that_are_there(tmp_path):
-    (tmp_path / "learning_curve.png").touch()
+    write_png(tmp_path / "learning_curve.png", np.zeros((8, 8, 3), np.uint8))
     write_report(tmp_path, REPORT)
     text = (tmp_path / "report.md").read_text()
     assert "(learning_curve.png)" in text and "(threshold.png)" not in text
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "learning_curve.png",
-        "report.json",
-        "report.md",
-    ]
+    names = ["learning_curve.png", "report.html", "report.json", "report.md"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
+class Page(HTMLParser):
+    """What a page is made of: its tags in pairs, its words, what it would load."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.loads: list[str] = []
+        self.ticks: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.loads += [found[key] for key in ("src", "href") if key in found]
+        self.ticks += [found["style"]] if found.get("class") == "tick" else []
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data.strip())
+
+
+def written_page(tmp_path, report: Report) -> Page:
+    write_report(tmp_path, report)
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert page.open == [], "every tag is closed"
+    return page
+
+
+def test_the_page_loads_nothing_from_elsewhere_and_holds_its_pictures(tmp_path):
+    for picture in ("threshold.png", REPORT.panels[0]):
+        write_png(tmp_path / picture, np.zeros((8, 8, 3), np.uint8))
+    page = written_page(tmp_path, replace(REPORT, panels=[*REPORT.panels, "panels/gone.png"]))
+    assert len(page.loads) == 2
+    assert all(load.startswith("data:image/webp;base64,") for load in page.loads)
+    text = (tmp_path / "report.html").read_text()
+    assert "http" not in text and "@import" not in text and "1-shot, best" in page.words
+
+
+def test_the_page_has_the_numbers_and_a_tick_where_the_paper_is(tmp_path):
+    first = [row for row in REPORT.rows if row.method.startswith("MGCL")]
+    page = written_page(tmp_path, replace(REPORT, rows=first))
+    assert page.words.count("calibrated 0.23") == 1 and "50.0" in page.words
+    assert page.ticks == [f"left:{x:.2f}%" for x in (33.75, 46.6, 49.52, 55.5, 28.5)]
+    assert written_page(tmp_path, replace(REPORT, facts={})).ticks == []
+
+
+def test_what_a_user_names_cannot_become_markup(tmp_path):
+    evil = "<script>alert(1)</script>"
+    row = Row(evil, 1, evil, SCORES)
+    report = replace(REPORT, title=evil, rows=[row], notes=[evil], facts={evil: evil})
+    page = written_page(tmp_path, replace(report, class_names={0: evil}))
+    assert page.words.count(evil) >= 6
+    assert "<script" not in (tmp_path / "report.html").read_text()
+
+
+def test_every_episode_is_counted_once_in_the_histogram_and_named_in_the_csv(tmp_path):
+    ious = [0.0, 9.99, 10.0, 55.5, 99.0, 100.0]
+    episodes = [EpisodeRow("MGCL", 1, "0.5", 40 + i, i % 5, iou) for i, iou in enumerate(ious)]
+    page = written_page(tmp_path, replace(REPORT, episodes=episodes))
+    start = page.words.index("MGCL, 1-shot, cut 0.5")
+    counts = [word for word in page.words[start:] if word.isdigit()][: 2 * 10 : 2]
+    assert counts == ["2", "1", "0", "0", "0", "1", "0", "0", "0", "2"]
+    rows = list(csv.DictReader((tmp_path / "episodes.csv").read_text().splitlines()))
+    assert [row["episode"] for row in rows] == ["40", "41", "42", "43", "44", "45"]
+    assert (rows[1]["class"], rows[1]["iou"]) == ("storage_tank", "9.9900")
+
+
+def test_a_report_without_rows_can_be_written(tmp_path):
+    page = written_page(tmp_path, replace(REPORT, rows=[], panels=[], curves={}))
+    assert REPORT.title in page.words
 
 
 def test_cells_cannot_break_a_table():
