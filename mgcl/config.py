@@ -6,6 +6,7 @@ allowed.
 """
 
 import argparse
+import json
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
@@ -28,6 +29,7 @@ Cut = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every generator takes
 
 
 def _number_if_digits(value: Any) -> Any:
@@ -37,13 +39,15 @@ def _number_if_digits(value: Any) -> Any:
 class Section(BaseModel):
     """A table of the TOML file; unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True)
+    model_config = ConfigDict(
+        extra="forbid", use_attribute_docstrings=True, frozen=True, allow_inf_nan=False
+    )
 
 
 class RunSection(Section):
     """Where a run writes and on what it computes."""
 
-    name: Annotated[str, Field(pattern=r"^[\w.+-]*$")] = ""
+    name: Annotated[str, Field(pattern=r"^([\w+-][\w.+-]*)?$")] = ""
     """Folder of the run below run.root; empty: <config file>_fold<fold>_seed<seed>."""
     root: Path = Path("runs")
     """Folder that holds all runs."""
@@ -75,7 +79,7 @@ class DataSection(Section):
     )
     """background: 255 counts as background in loss and support label and is left out of the metric,
     as the authors do; 255: it is left out of all three."""
-    holdout: Share = 0.0
+    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the training images held out for calibration where train and val share their images
     (DLRSD-5i); iSAID-5i holds out nothing, its val images are not trained on."""
     workers: Count = 4
@@ -85,14 +89,41 @@ class DataSection(Section):
 class MasksSection(Section):
     """How every image is cut into over-segmented masks."""
 
-    generator: Literal["sam", "superpixels", "none"] = "sam"
-    """sam: Segment Anything; superpixels: no weights needed; none: train and test without masks."""
+    generator: Literal["sam", "sam2", "superpixels", "none"] = "sam"
+    """sam: Segment Anything; sam2: its successor (package sam2, not installed by default);
+    superpixels: no weights needed; none: train and test without masks."""
     root: Path | None = None
-    """Folder of the mask maps; left out: <data.root>/masks_<generator>."""
+    """Folder of the mask maps; left out: <data.root>/masks_<generator>, or <masks.images>_masks."""
     sam_model: Literal["vit_h", "vit_l", "vit_b"] = "vit_h"
     """Size of Segment Anything."""
     sam_checkpoint: Path | None = None
     """Weights of Segment Anything; left out: weights/<published file name>."""
+    sam2_model: Literal["hiera_t", "hiera_s", "hiera_b+", "hiera_l"] = "hiera_l"
+    """Size of Segment Anything 2.1."""
+    points_per_side: Positive = 32
+    """Points a side of the grid of prompts: its square is the number of prompts an image."""
+    pred_iou_thresh: float = 0.88
+    """Masks are kept whose IoU, as the model predicts it, is over this."""
+    stability_score_thresh: Share = 0.5
+    """Masks are kept whose IoU between a high and a low threshold reaches this."""
+    box_nms_thresh: Share = 0.7
+    """Of two masks whose boxes have a larger IoU than this only the better one stays."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """bf16 runs the networks in bfloat16: faster on a GPU, masks differ a little (docs/masks.md)."""
+    image_batch: Count = 0
+    """Images a pass of the encoder; 0 chooses by device and free memory."""
+    prompt_batch: Count = 0
+    """Points a pass of the mask decoder; 0 chooses by device and free memory."""
+    compile: bool = False
+    """torch.compile the image encoder."""
+    superpixel_scale: Rate = 40.0
+    """Larger gives fewer, larger superpixels."""
+    superpixel_min_size: Share = 0.001
+    """Smallest superpixel, as a share of the image."""
+    shard: str = Field("0/1", pattern=r"^\d+/[1-9]\d*$")
+    """i/n: make every n-th map from the i-th only, for several machines (torchrun sets it)."""
+    images: Path | None = None
+    """Folder of arbitrary images to cut instead of the benchmark's."""
 
 
 class ModelSection(Section):
@@ -113,7 +144,7 @@ class ModelSection(Section):
 class TrainSection(Section):
     """The training recipe."""
 
-    seed: Count = 0
+    seed: Seed = 0
     """Seed of weights and episodes; several: python -m mgcl.sweep CONFIG --seeds 0..4."""
     epochs: Positive = 50
     """Epochs of the poly schedule."""
@@ -170,7 +201,7 @@ class TestSection(Section):
     """K-shot: foreground where votes / max(1, largest vote of the image) reaches this."""
     supports: Literal["distinct", "published"] = "distinct"
     """published draws supports with replacement, as the authors do."""
-    seed: Count = 0
+    seed: Seed = 0
     """Seed of the supports; the same seed, fold and shots give the same episodes everywhere."""
     episodes: Path | None = None
     """Episode manifest (JSON lines) to test on instead of the fold's list."""
@@ -222,7 +253,11 @@ class Config(BaseSettings):
     @property
     def masks_dir(self) -> Path:
         """Folder of the mask maps."""
-        return self.masks.root or self.data.root / f"masks_{self.masks.generator}"
+        if self.masks.root:
+            return self.masks.root
+        if own := self.masks.images:
+            return own.with_name(f"{own.name}_masks")
+        return self.data.root / f"masks_{self.masks.generator}"
 
 
 class ConfigError(ValueError):
@@ -250,11 +285,11 @@ def load(argv: Sequence[str], *, prog: str | None = None) -> Config:
     if unknown:
         raise ConfigError(_unknown_word(unknown[0]))
     path = Path(words.config)
-    constants = read_toml(path)
+    constants = _checked(path)
     try:
         config = Config(_cli_settings_source=command_line(parsed_args=words), **constants)  # type: ignore[call-arg]
     except ValidationError as error:
-        raise ConfigError(f"{path} and command line:\n{_explain(error)}") from None
+        raise ConfigError(f"command line:\n{_explain(error)}") from None
     if config.run.name:
         return config
     name = f"{path.stem}_fold{config.data.fold}_seed{config.train.seed}"
@@ -297,7 +332,23 @@ def to_toml(config: Config) -> str:
     return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
 
 
+def _checked(path: Path) -> dict[str, Any]:
+    """The constants of a file, in which types are strict: 50 is a number and "50" is not."""
+    constants = read_toml(path)
+    sections: dict[str, Any] = {
+        name: (field.annotation, field.default) for name, field in Config.model_fields.items()
+    }
+    text = json.dumps(constants, default=lambda date: {"date": str(date)})
+    try:
+        create_model("File", __base__=Section, **sections).model_validate_json(text, strict=True)
+    except ValidationError as error:
+        raise ConfigError(f"{path}:\n{_explain(error)}") from None
+    return constants
+
+
 def _unknown_word(word: str) -> str:
+    if not word.startswith("-"):
+        return f"unexpected {word!r}: write --section.key VALUE, a list of numbers as 1,5"
     section = word.lstrip("-").partition(".")[0]
     field = Config.model_fields.get(section)
     known: Any = field.annotation if field else Config
@@ -314,6 +365,8 @@ def _explain(error: ValidationError) -> str:
         known: Any = section.annotation if section else Config
         if mistake["type"] == "extra_forbidden":
             text = f"unknown key; known: {', '.join(known.model_fields)}"
+        elif mistake["type"] == "model_type":
+            text = f"a section has keys: write {key}.KEY (given: {mistake['input']!r})"
         else:
             text = f"{mistake['msg']} (given: {mistake['input']!r})"
         # the parts of a union ("cut", "float") each report: keep them in one line under the key
