@@ -53,6 +53,7 @@ def train(config: Config) -> None:
                 class_ids=training.class_ids,
                 log_every=recipe.log_every,
                 on_log=run.on_log,
+                cut=run.state.cut,
             )
             run.log_training(result)
             if run.validates():

@@ -56,7 +56,9 @@ def segmentation_loss(logits: Tensor, target: Tensor, kind: str = "ce") -> Tenso
         kind: "ce", or "ce+dice" to add 1 - soft Dice of the foreground, mean over images
             (V-Net, arXiv:1606.04797).
     """
-    loss = F.cross_entropy(logits, target.long(), ignore_index=255)
+    # By pixels (N, 2), (N,): on CUDA the kernel for pictures has no deterministic form.
+    pixels = logits.movedim(1, -1).flatten(0, 2)  # (B*H*W, 2)
+    loss = F.cross_entropy(pixels, target.long().flatten(), ignore_index=255)
     if kind == "ce":
         return loss
     valid = target != 255
@@ -72,8 +74,11 @@ class TrainingResult(NamedTuple):
 
     loss: float
     scores: Scores
+    """At the cut 0.5."""
     images_per_second: float
     steps: int
+    scores_calibrated: Scores | None = None
+    """At the calibrated cut, where there was one."""
 
 
 class LossNotFiniteError(ValueError):
@@ -90,6 +95,7 @@ def train_one_epoch(
     class_ids: Sequence[int],
     log_every: int,
     on_log: Callable[[int, float, float], None],
+    cut: float | None = None,
 ) -> TrainingResult:
     """Train on every batch of `loader` once.
 
@@ -102,12 +108,14 @@ def train_one_epoch(
         class_ids: the training classes, for the scores.
         log_every: steps between two looks at the loss; only then the host waits for the device.
         on_log: called with (steps done, mean loss since the last call, images/s).
+        cut: calibrated threshold to score at, beside 0.5.
 
     Raises:
         LossNotFiniteError: the loss is not a number any more.
     """
     model.train()
-    meter, losses, step = IoUMeter(class_ids), _Losses(on_log), 0
+    meters = {c: IoUMeter(class_ids) for c in (0.5, cut) if c is not None}
+    losses, step = _Losses(on_log), 0
     for step, batch in enumerate(loader, start=1):
         episode = setup.move(batch)
         logits = setup.forward(model, episode)[:, 0]  # (B, 2, H, W)
@@ -115,14 +123,20 @@ def train_one_epoch(
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()
-        prediction = logits[:, 1] > logits[:, 0]
-        meter.update(prediction, episode.query_label, torch.as_tensor(episode.class_id))
+        margin = (logits[:, 1] - logits[:, 0]).detach()  # (B, H, W)
+        for at, meter in meters.items():
+            prediction = margin > math.log(at / (1 - at))
+            meter.update(prediction, episode.query_label, torch.as_tensor(episode.class_id))
         losses.add(value.detach(), torch.as_tensor(batch.episode_id))
         if step % log_every == 0:
             losses.look(step)
     losses.look(step)
-    meter.all_reduce()
-    return TrainingResult(losses.total / max(step, 1), meter.compute(), losses.speed(), step)
+    for meter in meters.values():
+        meter.all_reduce()
+    scores = {at: meter.compute() for at, meter in meters.items()}
+    calibrated = None if cut is None else scores[cut]
+    mean = losses.total / max(step, 1)
+    return TrainingResult(mean, scores[0.5], losses.speed(), step, calibrated)
 
 
 class _Losses:

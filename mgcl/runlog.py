@@ -24,11 +24,9 @@ class RunLog:
         from torch.utils.tensorboard import SummaryWriter
 
         kept = [r for r in read_records(self.path) if r["epoch"] < resume_epoch]
-        steps = max((r["step"] for r in kept), default=0)
+        steps = max((r["step"] for r in kept), default=-1)
         write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
-        self._board = SummaryWriter(
-            str(folder / "tensorboard"), purge_step=steps + 1 if kept else None
-        )
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=steps + 1)
 
     def say(self, text: str) -> None:
         """Print a line without disturbing a progress bar."""

@@ -1,6 +1,7 @@
 """A training run on disk: its network and optimiser, its log, its checkpoints, where it stands."""
 
 import dataclasses
+import os
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -18,7 +19,7 @@ from mgcl.config import Config, to_toml
 from mgcl.datasets.build import EpisodeSet, benchmark, spread
 from mgcl.datasets.episodes import Episode, EpisodeDataset
 from mgcl.datasets.loader import build_loader, load_batches
-from mgcl.engine import Evaluation, Setup, TrainingResult, evaluate
+from mgcl.engine import CUTS, Evaluation, Setup, TrainingResult, evaluate
 from mgcl.files import write_text
 from mgcl.metrics import Scores, foreground_iou
 from mgcl.model.network import MGCL, aggregate_shots, build_model
@@ -26,6 +27,16 @@ from mgcl.optim import build_optimizer
 from mgcl.runlog import RunLog
 
 PANEL_EPISODES = 4
+
+# What a resumed run may not change: the sections that it learns by, less where things lie and how
+# fast they come, and the constants of the test that choose its best epoch.
+LEARNING = ("data", "masks", "model", "train")
+CHOOSING = ("test.cut", "test.supports")
+FREE = {
+    *("data.root", "data.lists_dir", "data.workers", "train.resume", "train.log_every"),
+    *("masks.root", "masks.images", "masks.shard", "masks.image_batch", "masks.prompt_batch"),
+    *("masks.sam_checkpoint", "masks.compile"),
+}
 
 
 @dataclasses.dataclass
@@ -54,6 +65,8 @@ def make_reproducible(config: Config) -> None:
     torch.manual_seed(config.train.seed)
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
+    if config.train.deterministic:  # cuBLAS has to know before its first product
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(config.train.deterministic)
     torch.backends.cudnn.benchmark = not config.train.deterministic
 
@@ -127,6 +140,8 @@ class Run:
         """The batches of each epoch that is left, on a progress bar; loaders work ahead."""
         train = self.config.train
         epochs = epoch_batches(training.ids, train.epochs, train.batch_size)[self.state.epoch :]
+        if not epochs:
+            return
         loader = iter(
             load_batches(
                 training.dataset,
@@ -141,7 +156,7 @@ class Run:
                 desc=f"epoch {self.state.epoch + 1}/{train.epochs}",
                 total=len(batches),
                 unit="step",
-                disable=not distributed.is_main(),
+                disable=None if distributed.is_main() else True,
                 mininterval=1,
             )
             yield iter(self.bar)
@@ -149,7 +164,14 @@ class Run:
     def evaluate(self, part: EpisodeSet) -> Evaluation:
         """Score a set of 1-shot episodes at every cut."""
         loader = evaluation_loader(part, self.config)
-        return evaluate(self.model, loader, len(part.ids), part.class_ids, setup=self.setup)
+        return evaluate(
+            self.model,
+            loader,
+            len(part.ids),
+            part.class_ids,
+            setup=self.setup,
+            cuts=cuts_to_try(self.config.test.cut),
+        )
 
     def on_log(self, step: int, loss: float, images_per_second: float) -> None:
         """A look at the loss within an epoch."""
@@ -164,9 +186,14 @@ class Run:
         rates = {
             f"rate/{g['name'].replace(' ', '_')}": g["lr"] for g in self.optimizer.param_groups
         }
-        scores = {"train/miou": result.scores.miou, "train/fb_iou": result.scores.fb_iou}
-        self.log.scalars(rates | scores, self.state.step)
-        self._record("train", loss=result.loss, train_miou=result.scores.miou)
+        scores = {"train_miou": result.scores.miou, "train_fb_iou": result.scores.fb_iou}
+        if result.scores_calibrated is not None:
+            scores["train_miou_calibrated"] = result.scores_calibrated.miou
+            scores["train_fb_iou_calibrated"] = result.scores_calibrated.fb_iou
+        curves = {name.replace("train_", "train/", 1): value for name, value in scores.items()}
+        self.log.scalars(rates | curves, self.state.step)
+        speed = result.images_per_second
+        self._record("train", loss=result.loss, **scores, **rates, images_per_second=speed)
 
     def validate(self, heldout: EpisodeSet, validation: EpisodeSet) -> None:
         """Calibrate the threshold on `heldout`, then score the epoch on `validation`."""
@@ -180,14 +207,17 @@ class Run:
         """Score the epoch at 0.5 and at the calibrated cut, note whether it is the best."""
         self.state.cut = cut = calibration.best_cut()
         half, tuned = validation.scores(0.5), validation.scores(cut)
+        held_half, held_tuned = calibration.scores(0.5), calibration.scores(cut)
         values: dict[str, Any] = {
             "miou": half.miou,
             "fb_iou": half.fb_iou,
             "miou_calibrated": tuned.miou,
             "fb_iou_calibrated": tuned.fb_iou,
             "cut": cut,
-            "heldout_miou": calibration.scores(0.5).miou,
-            "heldout_miou_calibrated": calibration.scores(cut).miou,
+            "heldout_miou": held_half.miou,
+            "heldout_fb_iou": held_half.fb_iou,
+            "heldout_miou_calibrated": held_tuned.miou,
+            "heldout_fb_iou_calibrated": held_tuned.fb_iou,
         }
         curves = {f"validation/{name}": value for name, value in values.items()}
         for part, scores in ("class_iou", half), ("class_iou_calibrated", tuned):
@@ -201,7 +231,7 @@ class Run:
             f"epoch {self.state.epoch + 1}: validation mIoU {half.miou:.2f} at 0.5, "
             f"{tuned.miou:.2f} at the calibrated cut {cut:.2f}"
         )
-        chosen = half.miou if self.config.test.cut == 0.5 else tuned.miou
+        chosen = validation.scores(self.cut).miou
         if chosen > self.state.best_miou:
             self.state.best_miou, self.state.best_epoch = chosen, self.state.epoch
 
@@ -210,12 +240,13 @@ class Run:
         if not distributed.is_main():
             return
         ids = [validation.ids[i] for i in spread(len(validation.ids), PANEL_EPISODES)]
-        for name, panel in draw_panels(self.model, validation.dataset, ids, self.setup, self.cut):
+        panels = draw_panels(self.model, validation.dataset, ids, setup=self.setup, cut=self.cut)
+        for name, panel in panels:
             self.log.image(f"episodes/{name}", panel, self.state.step)
 
     @property
     def cut(self) -> float:
-        """The cut at which this run decides: the paper's 0.5, or the calibrated one."""
+        """The cut at which this run decides: the paper's 0.5, the calibrated one, or another."""
         return resolve_cut(self.config.test.cut, self.state.cut)
 
     def validates(self) -> bool:
@@ -236,10 +267,11 @@ class Run:
             "config": self.config.model_dump(mode="json", exclude_none=True),
             **dataclasses.asdict(self.state),
         }
-        checkpoint.save(self.folder / "last.pt", state)
+        # best.pt first: a kill between the two repeats the epoch, and with it the same best.pt.
         if best:
-            state.pop("optimizer")
-            checkpoint.save(self.folder / "best.pt", state)
+            weights_only = {key: value for key, value in state.items() if key != "optimizer"}
+            checkpoint.save(self.folder / "best.pt", weights_only)
+        checkpoint.save(self.folder / "last.pt", state)
 
     def _resume(self) -> State:
         path = self.folder / "last.pt"
@@ -249,7 +281,10 @@ class Run:
                 "starts afresh"
             )
         saved = checkpoint.load(path, self.setup.device)
-        differing = different_constants(saved["config"], self.config)
+        under_way = saved["epoch"] < self.config.train.epochs
+        differing = different_constants(
+            saved["config"], self.config, choosing=CHOOSING if under_way else ()
+        )
         if differing:
             raise ValueError(
                 f"{path} was made with other constants: {'; '.join(differing)}. Take those, or "
@@ -287,6 +322,11 @@ def evaluation_loader(part: EpisodeSet, config: Config) -> Iterable[Episode]:
     )
 
 
+def cuts_to_try(wanted: float | str) -> tuple[float, ...]:
+    """The thresholds of an evaluation, test.cut among them if it is a number."""
+    return CUTS if isinstance(wanted, str) else tuple(sorted({*CUTS, wanted}))
+
+
 def resolve_cut(wanted: float | str, calibrated: float | None) -> float:
     """The number behind test.cut; 0.5 where nothing is calibrated yet."""
     if wanted != "calibrated":
@@ -294,21 +334,34 @@ def resolve_cut(wanted: float | str, calibrated: float | None) -> float:
     return 0.5 if calibrated is None else calibrated
 
 
-def different_constants(saved: dict[str, dict[str, Any]], config: Config) -> list[str]:
-    """Constants that change a training's numbers and differ: "train.lr 0.01 -> 0.02"."""
+def different_constants(
+    saved: dict[str, dict[str, Any]], config: Config, *, choosing: Sequence[str] = ()
+) -> list[str]:
+    """Constants that change a training's numbers and differ: "train.lr 0.01 -> 0.02".
+
+    `choosing` names constants to compare besides; those of the test choose nothing any more once
+    the training is done.
+    """
     now = config.model_dump(mode="json", exclude_none=True)
-    free = {"data.root", "data.lists_dir", "data.workers", "train.resume", "train.log_every"}
-    return [
-        f"{section}.{key} {saved.get(section, {}).get(key)} -> {now[section].get(key)}"
-        for section in ("data", "masks", "model", "train")
-        for key in sorted(now[section].keys() | saved.get(section, {}).keys())
-        if f"{section}.{key}" not in free
-        and saved.get(section, {}).get(key) != now[section].get(key)
-    ]
+    differing = []
+    for section, constants in now.items():
+        before = saved.get(section, {})
+        for key in sorted(constants.keys() | before.keys()):
+            name = f"{section}.{key}"
+            counts = name in choosing or (section in LEARNING and name not in FREE)
+            if counts and before.get(key) != constants.get(key):
+                differing.append(f"{name} {before.get(key)} -> {constants.get(key)}")
+    return differing
 
 
 def draw_panels(
-    model: nn.Module, dataset: EpisodeDataset, ids: Sequence[int], setup: Setup, cut: float
+    model: nn.Module,
+    dataset: EpisodeDataset,
+    ids: Sequence[int],
+    *,
+    setup: Setup,
+    cut: float,
+    vote_share: float = 0.4,
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Segment single episodes and draw them: (name, (h, w, 3) uint8) each."""
     from mgcl.visualize import episode_panel
@@ -319,7 +372,7 @@ def draw_panels(
         episode = dataset[episode_id]
         with torch.inference_mode():
             logits = setup.forward(model, setup.move(default_collate([episode])))
-            prediction = aggregate_shots(logits, cut=cut)[0].cpu().numpy()
+            prediction = aggregate_shots(logits, cut=cut, vote_share=vote_share)[0].cpu().numpy()
             probability = logits.softmax(dim=2)[0, :, 1].mean(dim=0).cpu().numpy()
         name = names[int(episode.class_id)]
         iou = 100 * float(foreground_iou(torch.from_numpy(prediction), episode.query_label))
