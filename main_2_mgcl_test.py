@@ -31,12 +31,12 @@ def test(config: Config) -> int:
     device = distributed.choose_device(config.run.device)
     setup = build_setup(config, device)
     source = build_source(config)
+    tests = {shots: build_test(config, source, shots) for shots in config.test.shots}
     candidates = testing.load_candidates(config, device)
     candidates += testing.load_baselines(config, device)
 
     results, panels = [], []
-    for shots in config.test.shots:
-        episodes = build_test(config, source, shots)
+    for shots, episodes in tests.items():
         testing.write_episodes(config, episodes, shots)
         scored = [testing.score(config, c, episodes, shots, setup) for c in candidates]
         panels += testing.write_panels(config, scored[0], episodes, setup)

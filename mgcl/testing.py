@@ -14,11 +14,17 @@ from mgcl.baselines import CosinePrototypes, EverythingForeground
 from mgcl.config import Config, with_values
 from mgcl.datasets.build import EpisodeSet, benchmark
 from mgcl.datasets.episodes import write_manifest
-from mgcl.engine import CUTS, Evaluation, Setup, evaluate
+from mgcl.engine import Evaluation, Setup, evaluate
 from mgcl.model.backbone import build_backbone
 from mgcl.report import Report, Row
 from mgcl.runlog import read_records
-from mgcl.training import build_network, draw_panels, evaluation_loader, resolve_cut
+from mgcl.training import (
+    build_network,
+    cuts_to_try,
+    draw_panels,
+    evaluation_loader,
+    resolve_cut,
+)
 
 EVERYTHING, PROTOTYPES = "everything foreground", "cosine prototypes, untrained"
 
@@ -55,7 +61,8 @@ def load_candidates(config: Config, device: torch.device) -> list[Candidate]:
     names = {"best": ["best"], "last": ["last"], "both": ["best", "last"]}.get(wanted)
     paths = [config.run_dir / f"{name}.pt" for name in names] if names else [Path(wanted)]
     candidates = [load_candidate(config, path, device) for path in paths]
-    if len(candidates) == 2 and candidates[0].epoch == candidates[1].epoch:
+    epochs = {candidate.epoch for candidate in candidates}
+    if len(candidates) == 2 and len(epochs) == 1 and None not in epochs:
         return [candidates[0]._replace(name=f"MGCL, best = last (epoch {candidates[0].epoch})")]
     return candidates
 
@@ -65,6 +72,7 @@ def load_candidate(config: Config, path: Path, device: torch.device) -> Candidat
     model = build_network(with_values(config, model={"weights": "none"}))
     said = checkpoint.load_weights(model, path)
     refuse_wrong_fold(said, config, path)
+    refuse_other_network(said, config, path)
     epoch = said.get("epoch")
     name = f"MGCL, {path.stem}" + (f" (epoch {epoch})" if epoch else "")
     facts = {f"{path.stem} checkpoint": str(path)}
@@ -92,9 +100,28 @@ def refuse_wrong_fold(said: dict[str, Any], config: Config, path: Path) -> None:
         )
 
 
+def refuse_other_network(said: dict[str, Any], config: Config, path: Path) -> None:
+    """MGFE has no parameters: only the checkpoint's constants tell whether it was trained with it.
+
+    Raises:
+        CheckpointError: a constant of [model] is not the one of the training.
+    """
+    trained = said.get("config", {}).get("model", {})
+    tested = config.model.model_dump(mode="json", exclude={"weights"})
+    differing = [
+        f"model.{key} {trained[key]} -> {value}"
+        for key, value in tested.items()
+        if trained.get(key, value) != value
+    ]
+    if differing:
+        raise checkpoint.CheckpointError(
+            f"{path} was trained with other constants: {'; '.join(differing)}. Set them as there"
+        )
+
+
 def load_baselines(config: Config, device: torch.device) -> list[Candidate]:
     """Everything-foreground and the prototypes of the untrained backbone."""
-    if not config.test.baselines:
+    if not (config.test.baselines or config.test.must_beat_baselines):
         return []
     backbone = build_backbone(config.model.backbone, config.model.weights)
     prototypes = CosinePrototypes(backbone.to(device))
@@ -113,7 +140,7 @@ def score(
         desc=f"{shots}-shot, {candidate.name}",
         unit="batch",
         mininterval=1,
-        disable=not distributed.is_main(),
+        disable=None if distributed.is_main() else True,
     )
     evaluation = evaluate(
         candidate.model,
@@ -121,7 +148,7 @@ def score(
         len(part.ids),
         part.class_ids,
         setup=setup,
-        cuts=CUTS if candidate.trained else (0.5,),
+        cuts=cuts_to_try(config.test.cut) if candidate.trained else (0.5,),
         vote_share=config.test.vote_share,
     )
     return Result(candidate, shots, evaluation)
@@ -134,11 +161,12 @@ def write_episodes(config: Config, part: EpisodeSet, shots: int) -> Path:
     return path
 
 
-def rows(result: Result) -> Iterator[Row]:
-    """A row at 0.5 and one at the calibrated cut, where there is one."""
-    name, shots, evaluation = result.candidate.name, result.shots, result.evaluation
-    yield Row(name, shots, "0.5" if result.candidate.trained else "-", evaluation.scores(0.5))
-    cut = result.candidate.cut
+def rows(result: Result, wanted: float | str = 0.5) -> Iterator[Row]:
+    """A row at 0.5, one at the calibrated cut if there is one, and one at a cut of one's own."""
+    (name, _, cut, trained, *_), shots, evaluation = result
+    yield Row(name, shots, "0.5" if trained else "-", evaluation.scores(0.5))
+    if trained and wanted not in (0.5, "calibrated"):
+        yield Row(name, shots, f"{wanted:g}", evaluation.scores(float(wanted)))
     if cut is not None:
         yield Row(name, shots, f"calibrated {cut:.2f}", evaluation.scores(cut))
 
@@ -154,7 +182,14 @@ def write_panels(config: Config, result: Result, part: EpisodeSet, setup: Setup)
     for kind, first in ("best", 0), ("median", middle), ("worst", -config.test.panels):
         places = range(len(order))[first:][: config.test.panels]
         ids = [part.ids[order[place]] for place in places]
-        panels = draw_panels(result.candidate.model, part.dataset, ids, setup, cut)
+        panels = draw_panels(
+            result.candidate.model,
+            part.dataset,
+            ids,
+            setup=setup,
+            cut=cut,
+            vote_share=config.test.vote_share,
+        )
         for number, (name, panel) in enumerate(panels, start=1):
             path = f"panels/{result.shots}shot_{kind}_{number}_{name}.png"
             write_png(config.run_dir / path, panel)
@@ -209,7 +244,7 @@ def build_report(
         title=f"MGCL on {config.data.benchmark}, fold {config.data.fold}: {config.run.name}",
         facts=about,
         class_names={c: bench.class_names[c] for c in bench.test_class_ids(config.data.fold)},
-        rows=[row for result in results for row in rows(result)],
+        rows=[row for result in results for row in rows(result, config.test.cut)],
         curves=curves,
         notes=_notes(results, about),
         panels=panels,

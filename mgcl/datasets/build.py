@@ -102,7 +102,7 @@ def build_test(config: Config, source: ImageSource, shots: int) -> EpisodeSet:
     if len(specs[0].supports) != shots:
         raise ValueError(
             f"{config.test.episodes} holds {len(specs[0].supports)}-shot episodes, but test.shots "
-            f"asks for {shots}"
+            f"asks for {shots}: set --test.shots {len(specs[0].supports)}"
         )
     classes = source.benchmark.test_class_ids(config.data.fold)
     foreign = sorted({spec.class_id + 1 for spec in specs} - {c + 1 for c in classes})
