@@ -53,16 +53,33 @@ def read_list(
         ValueError: a line without id, with another class or with an unsafe name; the message
             names the file and the line.
     """
+    entries, problems = scan_list(path, benchmark, split, published=published, class_ids=class_ids)
+    if problems:
+        more = f" (and {len(problems) - 1} more lines)" if len(problems) > 1 else ""
+        raise ValueError(problems[0] + more)
+    return entries
+
+
+def scan_list(
+    path: PathLike,
+    benchmark: Benchmark,
+    split: str,
+    *,
+    published: bool,
+    class_ids: Collection[int] | None = None,
+) -> tuple[list[Entry], list[str]]:
+    """As `read_list`, but returns the good entries and what is wrong with each bad line."""
     allowed = range(len(benchmark.class_names)) if class_ids is None else class_ids
-    entries = []
+    entries: list[Entry] = []
+    problems: list[str] = []
     for number, line in enumerate(_lines(Path(path), published=published), start=1):
         if not line.strip():
             continue
         try:
             entries.append(_parse(line.strip(), benchmark, split, allowed))
         except ValueError as error:
-            raise ValueError(f"{path}, line {number}: {error}") from None
-    return entries
+            problems.append(f"{path}, line {number}: {error}")
+    return entries, problems
 
 
 def training_entries(
