@@ -77,7 +77,7 @@ def build_heldout(config: Config, source: ImageSource) -> EpisodeSet:
     plan = ListPlan(source.benchmark, entries, seed=VALIDATION_SEED, shots=1)
     ids = spread(len(entries), config.train.calibration_episodes)
     classes = source.benchmark.train_class_ids(config.data.fold)
-    return EpisodeSet(EpisodeDataset(source, plan), ids, classes, f"{len(ids)} on {words}")
+    return EpisodeSet(EpisodeDataset(source, plan), ids, classes, f"{len(ids)} episodes on {words}")
 
 
 def build_validation(config: Config, source: ImageSource, heldout: EpisodeSet) -> EpisodeSet:
@@ -86,7 +86,7 @@ def build_validation(config: Config, source: ImageSource, heldout: EpisodeSet) -
         return heldout
     episodes = build_fold(config, source, shots=1, seed=VALIDATION_SEED)
     ids = spread(len(episodes.ids), config.train.validation_episodes)
-    return episodes._replace(ids=ids, source=f"{len(ids)} of the test fold's list")
+    return episodes._replace(ids=ids, source=f"{len(ids)} episodes of the test fold's list")
 
 
 def build_test(config: Config, source: ImageSource, shots: int) -> EpisodeSet:
