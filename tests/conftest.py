@@ -6,6 +6,7 @@ import pytest
 from hypothesis import settings
 
 from mgcl.datasets.synthetic import write_synthetic
+from tests.small_run import Pipeline, run_pipeline
 
 settings.register_profile("shared_machine", deadline=None)  # times say nothing on a busy one
 settings.load_profile("shared_machine")
@@ -25,3 +26,9 @@ def dlrsd_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_synthetic(
         root, train_images=60, val_images=30, size=64, processes=1, benchmark="dlrsd"
     )
+
+
+@pytest.fixture(scope="session")
+def pipeline(isaid_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    """The three scripts, run once as a user runs them, on a tiny experiment."""
+    return run_pipeline(isaid_root, tmp_path_factory.mktemp("pipeline") / "small")
