@@ -16,7 +16,7 @@ from mgcl.datasets.build import EpisodeSet, benchmark
 from mgcl.datasets.episodes import write_manifest
 from mgcl.engine import Evaluation, Setup, evaluate
 from mgcl.model.backbone import build_backbone
-from mgcl.report import Report, Row
+from mgcl.report import EpisodeRow, Report, Row
 from mgcl.runlog import read_records
 from mgcl.training import (
     build_network,
@@ -161,14 +161,32 @@ def write_episodes(config: Config, part: EpisodeSet, shots: int) -> Path:
     return path
 
 
+def cuts(result: Result, wanted: float | str = 0.5) -> dict[str, float]:
+    """Cuts to report, by their words: 0.5, one of one's own, and the calibrated one if there is."""
+    if not result.candidate.trained:
+        return {"-": 0.5}
+    found = {"0.5": 0.5}
+    if wanted not in (0.5, "calibrated"):
+        found[f"{wanted:g}"] = float(wanted)
+    if result.candidate.cut is not None:
+        found[f"calibrated {result.candidate.cut:.2f}"] = result.candidate.cut
+    return found
+
+
 def rows(result: Result, wanted: float | str = 0.5) -> Iterator[Row]:
-    """A row at 0.5, one at the calibrated cut if there is one, and one at a cut of one's own."""
-    (name, _, cut, trained, *_), shots, evaluation = result
-    yield Row(name, shots, "0.5" if trained else "-", evaluation.scores(0.5))
-    if trained and wanted not in (0.5, "calibrated"):
-        yield Row(name, shots, f"{wanted:g}", evaluation.scores(float(wanted)))
-    if cut is not None:
-        yield Row(name, shots, f"calibrated {cut:.2f}", evaluation.scores(cut))
+    """The scores at every cut that is reported."""
+    for words, cut in cuts(result, wanted).items():
+        yield Row(result.candidate.name, result.shots, words, result.evaluation.scores(cut))
+
+
+def episode_rows(result: Result, wanted: float | str = 0.5) -> Iterator[EpisodeRow]:
+    """The foreground IoU of every episode at every cut that is reported."""
+    name, evaluation = result.candidate.name, result.evaluation
+    for words, cut in cuts(result, wanted).items():
+        ious = evaluation.episode_iou(cut).tolist()
+        ids, classes = evaluation.episode_ids.tolist(), evaluation.episode_class.tolist()
+        for episode_id, class_id, iou in zip(ids, classes, ious, strict=True):
+            yield EpisodeRow(name, result.shots, words, episode_id, class_id, iou)
 
 
 def write_panels(config: Config, result: Result, part: EpisodeSet, setup: Setup) -> list[str]:
@@ -248,6 +266,7 @@ def build_report(
         curves=curves,
         notes=_notes(results, about),
         panels=panels,
+        episodes=[row for result in results for row in episode_rows(result, config.test.cut)],
     )
 
 
