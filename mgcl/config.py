@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
@@ -60,7 +69,7 @@ class RunSection(Section):
 class DataSection(Section):
     """The benchmark, its place on disk and the fold."""
 
-    benchmark: Literal["isaid", "dlrsd"] = "isaid"
+    benchmark: Literal["isaid", "dlrsd", "own"] = "isaid"
     """Which benchmark's classes, folds and tree (data/README.md)."""
     root: Path = Path("data/isaid")
     """Folder of the data set."""
@@ -68,7 +77,7 @@ class DataSection(Section):
     """Folder with {trn,val}/fold{0,1,2}.txt; left out: <data.root>/splits."""
     lists: Literal["published", "complete"] = "published"
     """published drops what follows a list's last newline, as the authors' reader does."""
-    fold: Annotated[int, Field(ge=0, le=2)] = 0
+    fold: Count = 0
     """Novel classes are 5*fold+1 .. 5*fold+5; the other ten are trained on."""
     image_size: Annotated[int, Field(ge=32, multiple_of=32)] = 256
     """Side to which every image, label and mask map is resized, in pixels."""
@@ -84,6 +93,13 @@ class DataSection(Section):
     (DLRSD-5i); iSAID-5i holds out nothing, its val images are not trained on."""
     workers: Count = 4
     """Processes that load episodes; the episodes are the same with any number."""
+
+    @field_validator("fold")
+    @classmethod
+    def _fold_exists(cls, fold: int, info: ValidationInfo) -> int:
+        if fold > 2 and info.data.get("benchmark") != "own":
+            raise ValueError("must be less than or equal to 2")
+        return fold
 
 
 class MasksSection(Section):

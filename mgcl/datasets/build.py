@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from mgcl.config import Config
 from mgcl.datasets import lists
-from mgcl.datasets.benchmarks import BENCHMARKS, Benchmark
+from mgcl.datasets.benchmarks import Benchmark
 from mgcl.datasets.episodes import (
     CyclePlan,
     EpisodeDataset,
@@ -16,6 +16,7 @@ from mgcl.datasets.episodes import (
 )
 from mgcl.datasets.images import ImageSource, with_min_object
 from mgcl.datasets.lists import Entry
+from mgcl.datasets.own import find_benchmark
 
 VALIDATION_SEED = 20_240  # of the fixed validation and calibration episodes, whatever train.seed
 
@@ -52,7 +53,7 @@ def build_source(config: Config) -> ImageSource:
 
 def benchmark(config: Config) -> Benchmark:
     """The configured benchmark's facts."""
-    return BENCHMARKS[config.data.benchmark]
+    return find_benchmark(config.data.benchmark, config.data.root)
 
 
 def build_training(config: Config, source: ImageSource) -> EpisodeSet:

@@ -3,7 +3,7 @@
 import io
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -18,6 +18,7 @@ from .lists import Entry
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TIFF = (b"II*\0", b"MM\0*")
+_ID_MODES = ("L", "P", "I;16")  # of PIL: grey values or palette indices
 _RGB8, _GREY8 = b"\x08\x02", b"\x08\x00"  # PNG's bit depth and colour type
 
 
@@ -156,6 +157,31 @@ def read_label(path: str | os.PathLike[str], benchmark: Benchmark) -> np.ndarray
     return ids.astype(np.uint8, copy=False)
 
 
+def read_values(path: str | os.PathLike[str], *, colours: bool) -> np.ndarray:
+    """Read any label PNG as (H, W) ids, or as colours r * 65536 + g * 256 + b.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be read, or holds no ids where ids are asked for.
+    """
+    picture = _open(path, _read(path, "label"))
+    if colours:
+        return _colour_codes(picture)
+    if picture.mode not in _ID_MODES:
+        raise ValueError(f"label {path} has mode {picture.mode}, which holds no ids: give #colours")
+    return np.array(picture)
+
+
+def ids_of_values(values: np.ndarray, table: Mapping[int, int]) -> tuple[np.ndarray, int | None]:
+    """Translate (H, W) values to uint8 ids; also a value that the table lacks, if there is one."""
+    ids, known = np.zeros(values.shape, np.uint8), np.zeros(values.shape, bool)
+    for value, label_id in table.items():
+        here = values == value
+        ids[here] = label_id
+        known |= here
+    return ids, None if known.all() else int(values[~known][0])
+
+
 def binary_label(ids: np.ndarray, class_id: int) -> np.ndarray:
     """Label ids (H, W) -> uint8: 1 where the 0-based class is, 255 where ignored, 0 elsewhere."""
     table = np.zeros(256, np.uint8)
@@ -254,31 +280,27 @@ def _decode(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
 
 def _decode_label(path: str | os.PathLike[str], data: bytes, benchmark: Benchmark) -> np.ndarray:
     picture = _open(path, data)
-    if picture.mode in ("L", "P", "I;16"):
+    if picture.mode in _ID_MODES:
         return np.array(picture)
     if picture.mode in ("RGB", "RGBA") and benchmark.palette:
-        return _ids_of_colours(np.array(picture.convert("RGB")), path, benchmark)
+        codes = _colour_codes(picture)
+        palette = {(r << 16) + (g << 8) + b: i for i, (r, g, b) in enumerate(benchmark.palette)}
+        ids, unknown = ids_of_values(codes, palette)
+        if unknown is not None:
+            colour = (unknown >> 16, unknown >> 8 & 255, unknown & 255)
+            raise ValueError(
+                f"label {path} has the colour {colour}, which is no class of {benchmark.name}"
+            )
+        return ids
     raise ValueError(
         f"label {path} has mode {picture.mode}: {benchmark.name} labels are grey or palette "
         "PNGs that hold ids" + (", or RGB in the official colours" * bool(benchmark.palette))
     )
 
 
-def _ids_of_colours(
-    rgb: np.ndarray, path: str | os.PathLike[str], benchmark: Benchmark
-) -> np.ndarray:
-    codes = rgb.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)  # (H, W)
-    palette = np.array(benchmark.palette, np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
-    order = np.argsort(palette)
-    found = np.minimum(np.searchsorted(palette, codes, sorter=order), len(palette) - 1)
-    ids = order[found]
-    wrong = palette[ids] != codes
-    if wrong.any():
-        colour = tuple(int(v) for v in rgb[wrong][0])
-        raise ValueError(
-            f"label {path} has the colour {colour}, which is no class of {benchmark.name}"
-        )
-    return ids
+def _colour_codes(picture: Image.Image) -> np.ndarray:
+    red, green, blue = np.moveaxis(np.array(picture.convert("RGB"), np.int32), 2, 0)
+    return (red << 16) + (green << 8) + blue
 
 
 def _size(array: np.ndarray) -> str:

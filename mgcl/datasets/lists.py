@@ -130,7 +130,7 @@ def split_holdout(
     kept: list[Entry] = []
     held: list[Entry] = []
     for entry in entries:
-        out = entry.name not in excluded and _uniform(seed, entry.name) < share
+        out = entry.name not in excluded and uniform(seed, entry.name) < share
         (held if out else kept).append(entry)
     return kept, held
 
@@ -198,7 +198,7 @@ def _parse(line: str, benchmark: Benchmark, split: str, allowed: Collection[int]
     return Entry(split, name, class_id)
 
 
-def _uniform(seed: int, name: str) -> float:
+def uniform(seed: int, name: str) -> float:
     """A number in [0, 1) that depends on its arguments alone, on any machine."""
     digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
