@@ -6,9 +6,7 @@ writes the weights under the authors' names.
 """
 
 import argparse
-import pickle
 import sys
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,7 +55,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         raise CheckpointError(f"no checkpoint {path}: run main_1_mgcl_train.py first")
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError) as error:
+    except Exception as error:  # on garbage the unpickler raises anything, KeyError and all
         raise CheckpointError(f"{path} is torn or no checkpoint of tensors: {error}") from None
     if not isinstance(state, Mapping):
         raise CheckpointError(f"{path} holds a {type(state).__name__}, not a checkpoint")
@@ -90,6 +88,7 @@ def our_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights under this project's names, the classifier left out."""
     named = {}
     for name, value in weights.items():
+        name = str(name)
         start = max(name.find("backbone."), name.find("segmentation_head."), 0)
         name = name[start:].replace(".hpn_learner.", ".mgcd.")
         if not name.startswith(("backbone.fc.", "backbone.classifier.")):
@@ -115,14 +114,16 @@ def authors_names(weights: Mapping[str, Tensor], backbone: str) -> dict[str, Ten
 
 
 def _load_state(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    if not isinstance(weights, Mapping):
+        raise CheckpointError(f"{source} holds no weights but a {type(weights).__name__}")
     weights = our_names(weights)
     expected = model.state_dict()
     missing = [name for name in expected if name not in weights]
     left_over = [name for name in weights if name not in expected]
     misfits = [
-        f"{name} {tuple(weights[name].shape)} instead of {tuple(value.shape)}"
+        f"{name} {_shape(weights[name])} instead of {_shape(value)}"
         for name, value in expected.items()
-        if name in weights and weights[name].shape != value.shape
+        if name in weights and _shape(weights[name]) != _shape(value)
     ]
     if missing or left_over or misfits:
         raise CheckpointError(
@@ -131,6 +132,10 @@ def _load_state(model: nn.Module, weights: Mapping[str, Tensor], source: str) ->
             f"  other shape: {_listed(misfits)}"
         )
     model.load_state_dict(weights)
+
+
+def _shape(value: Any) -> tuple[int, ...] | str:
+    return tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -147,7 +152,7 @@ def main(argv: Sequence[str]) -> int:
     words = parser.parse_args(argv)
     try:
         state = load(words.checkpoint)
-        if "model" not in state:
+        if "model" not in state or "config" not in state:
             raise CheckpointError(f"{words.checkpoint} is no checkpoint of this project")
         backbone = state["config"]["model"]["backbone"]
         save(words.to, authors_names(our_names(state["model"]), backbone))

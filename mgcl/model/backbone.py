@@ -4,7 +4,6 @@ Module names are the classifiers' own, so their weights, and the authors' checkp
 are; the unused classifier is left out.
 """
 
-import pickle
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -12,6 +11,8 @@ from urllib.error import URLError
 import torch
 from torch import Tensor, nn
 from torchvision import models
+
+from mgcl import checkpoint
 
 
 class Backbone(nn.Module):
@@ -177,10 +178,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise ValueError(
             f'model.weights: no file {path}; "imagenet", "none" or the path of a state dict'
         )
-    try:
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError, ValueError) as error:
-        raise ValueError(f"model.weights: {path} is no state dict of tensors ({error})") from None
+    return checkpoint.load(path)
 
 
 def _load(backbone: Backbone, state: dict[str, Tensor], source: str) -> None:
