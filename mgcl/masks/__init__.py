@@ -52,13 +52,20 @@ def build_generator(section: "MasksSection", device: Any = "cpu") -> MaskGenerat
     if section.generator == "superpixels":
         from mgcl.masks.superpixels import SuperpixelMaskGenerator
 
-        return SuperpixelMaskGenerator()
+        return SuperpixelMaskGenerator(
+            scale=section.superpixel_scale, min_size=section.superpixel_min_size
+        )
     if section.generator == "sam":
         from mgcl.masks.sam import build_sam_generator
 
         return build_sam_generator(section, device)
+    if section.generator == "sam2":
+        from mgcl.masks.sam2 import build_sam2_generator
+
+        return build_sam2_generator(section, device)
     raise ValueError(
-        f"masks.generator = {section.generator!r} cuts no masks: choose 'sam' or 'superpixels'"
+        f"masks.generator = {section.generator!r} cuts no masks: "
+        "choose 'sam', 'sam2' or 'superpixels'"
     )
 
 

@@ -27,16 +27,18 @@ class MaskStore:
 
     A key may hold "/". Every file is written atomically and carries the digest of the spec that
     made it, so that a torn or foreign file is found.
-
-    Args:
-        root: the folder.
-        spec: name and options of the generator, to write (or add to) a store; None to read one.
-
-    Raises:
-        MaskStoreError: no store there (reading), or one made with other options (writing).
     """
 
     def __init__(self, root: str | os.PathLike[str], spec: Mapping[str, Any] | None = None) -> None:
+        """Open a folder, or start it.
+
+        Args:
+            root: the folder.
+            spec: name and options of the generator, to write (or add to) a store; None to read.
+
+        Raises:
+            MaskStoreError: no store there (reading), or one made with other options (writing).
+        """
         self.root = Path(root)
         found = self._read_manifest()
         if spec is None and found is None:

@@ -15,13 +15,6 @@ class SuperpixelMaskGenerator:
 
     At most 128 regions, numbered from large to small; every pixel lies in one. The same image gives
     the same map, always.
-
-    Args:
-        scale: larger gives fewer, larger regions.
-        sigma: blur before the cut, in pixels of the shrunken image.
-        min_size: smallest region, as a share of the image.
-        long_side: images are shrunk to this side for the cut (the map comes back by nearest);
-            256-pixel tiles at half size are four times as fast.
     """
 
     def __init__(
@@ -32,6 +25,15 @@ class SuperpixelMaskGenerator:
         min_size: float = 0.001,
         long_side: int = 128,
     ) -> None:
+        """Nothing is computed yet.
+
+        Args:
+            scale: larger gives fewer, larger regions.
+            sigma: blur before the cut, in pixels of the shrunken image.
+            min_size: smallest region, as a share of the image.
+            long_side: images are shrunk to this side for the cut, and the map is brought back by
+                nearest; 256-pixel tiles at half size are about four times as fast.
+        """
         self.scale, self.sigma = scale, sigma
         self.min_size, self.long_side = min_size, long_side
         self.spec: dict[str, Any] = {

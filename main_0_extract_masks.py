@@ -1,0 +1,74 @@
+"""Step 0 (section III-B): cut every image into masks, one mask map an image.
+
+    python main_0_extract_masks.py [--config FILE] [--section.key VALUE ...]
+    torchrun --nproc_per_node N main_0_extract_masks.py ...      # one share of the images each
+
+Run it again after any interruption: it makes what is missing. Exit status: 0 all maps are there,
+1 some images could not be read or the run was stopped, 2 a mistake in the config.
+"""
+
+import sys
+from pathlib import Path
+
+from mgcl import config, distributed
+from mgcl.datasets.lists import listed_images
+from mgcl.datasets.own import find_benchmark
+from mgcl.masks import build_generator
+from mgcl.masks.extract import StoreFull, Summary, extract
+from mgcl.masks.images import find_images
+from mgcl.masks.store import MaskStore
+
+
+def main(argv: list[str]) -> int:
+    """Cut what the config names and return the exit status."""
+    constants = config.load_or_exit(argv)
+    try:
+        images = images_to_cut(constants)
+        device = distributed.choose_device(constants.run.device)
+        generator = build_generator(constants.masks, device)
+        store = MaskStore(constants.masks_dir, generator.spec)
+        print(f"{len(images)} images -> {store.root}, by {generator.spec['name']} on {device}")
+        summary = extract(images, generator, store, shard=shard(constants.masks.shard))
+    except StoreFull as error:
+        print(error.strerror, file=sys.stderr)
+        return 1
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(tell(summary))
+    return 1 if summary.unreadable else 0
+
+
+def images_to_cut(constants: config.Config) -> dict[str, Path]:
+    """File of each mask map's key: a folder of one's own, or all images that the lists name."""
+    if constants.masks.images:
+        return find_images(constants.masks.images)
+    benchmark = find_benchmark(constants.data.benchmark, constants.data.root)
+    published = constants.data.lists == "published"
+    return listed_images(benchmark, constants.data.root, constants.lists_dir, published=published)
+
+
+def shard(machine: str) -> tuple[int, int]:
+    """(i, n) of this process: "i/n" of its machine, divided among the processes of torchrun."""
+    index, count = (int(part) for part in machine.split("/"))
+    if index >= count:
+        raise ValueError(
+            f"masks.shard = {machine!r}: the first number counts from 0 to {count - 1}"
+        )
+    processes = distributed.world_size()
+    return index * processes + distributed.rank(), count * processes
+
+
+def tell(summary: Summary) -> str:
+    """The run in words."""
+    lines = [f"{summary.made} made, {summary.found} were there"]
+    if summary.damaged:
+        lines.append(f"{len(summary.damaged)} of those made replace damaged files (named above)")
+    if summary.unreadable:
+        lines.append(f"{len(summary.unreadable)} images could not be read and have no masks:")
+        lines += [f"  {problem}" for problem in summary.unreadable.values()]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
