@@ -9,14 +9,15 @@ Reads the mask maps of main_0, writes `runs/<name>/`: `last.pt` and `best.pt`, t
 import sys
 from collections.abc import Sequence
 
-from mgcl.config import Config, load_or_exit
+from mgcl.config import Config, load_runs_or_exit
 
 
 def main(argv: Sequence[str]) -> int:
     """Train; the exit status is 0 when all epochs are done."""
-    config = load_or_exit(argv, prog="main_1_mgcl_train.py")
+    configs = load_runs_or_exit(argv, prog="main_1_mgcl_train.py")
     try:
-        train(config)
+        for config in configs:
+            train(config)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

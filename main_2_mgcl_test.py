@@ -9,14 +9,14 @@ manifests into `runs/<name>/` and prints the table.
 import sys
 from collections.abc import Sequence
 
-from mgcl.config import Config, load_or_exit
+from mgcl.config import Config, load_runs_or_exit
 
 
 def main(argv: Sequence[str]) -> int:
     """Test; the exit status is 1 if something is missing or a demanded margin is not reached."""
-    config = load_or_exit(argv, prog="main_2_mgcl_test.py")
+    configs = load_runs_or_exit(argv, prog="main_2_mgcl_test.py")
     try:
-        return test(config)
+        return max(test(config) for config in configs)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

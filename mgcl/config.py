@@ -7,6 +7,7 @@ allowed.
 
 import argparse
 import json
+import re
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -125,7 +126,7 @@ class MasksSection(Section):
     box_nms_thresh: Share = 0.7
     """Of two masks whose boxes have a larger IoU than this only the better one stays."""
     precision: Literal["float32", "bf16"] = "float32"
-    """bf16 runs the networks in bfloat16: faster on a GPU, masks differ a little (docs/masks.md)."""
+    """bf16 runs the networks in bfloat16: faster on a GPU, masks differ a bit (docs/masks.md)."""
     image_batch: Count = 0
     """Images a pass of the encoder; 0 chooses by device and free memory."""
     prompt_batch: Count = 0
@@ -136,7 +137,7 @@ class MasksSection(Section):
     """Larger gives fewer, larger superpixels."""
     superpixel_min_size: Share = 0.001
     """Smallest superpixel, as a share of the image."""
-    shard: str = Field("0/1", pattern=r"^\d+/[1-9]\d*$")
+    shard: Annotated[str, Field(pattern=r"^\d+/[1-9]\d*$")] = "0/1"
     """i/n: make every n-th map from the i-th only, for several machines (torchrun sets it)."""
     images: Path | None = None
     """Folder of arbitrary images to cut instead of the benchmark's."""
@@ -161,7 +162,7 @@ class TrainSection(Section):
     """The training recipe."""
 
     seed: Seed = 0
-    """Seed of weights and episodes; several: python -m mgcl.sweep CONFIG --seeds 0..4."""
+    """Seed of weights and episodes. On the command line 0..4 stands for five runs."""
     epochs: Positive = 50
     """Epochs of the poly schedule."""
     episodes_per_epoch: Count = 0
@@ -321,6 +322,17 @@ def load_or_exit(argv: Sequence[str], *, prog: str | None = None) -> Config:
         raise SystemExit(2) from None
 
 
+def load_runs_or_exit(argv: Sequence[str], *, prog: str | None = None) -> list[Config]:
+    """As `load_or_exit`, a config for each seed: `--train.seed 0..4` stands for five runs."""
+    configs = [load_or_exit(words, prog=prog) for words in _each_seed(argv)]
+    if len({config.run.name for config in configs}) == len(configs):
+        return configs
+    return [
+        with_values(config, run={"name": f"{config.run.name}_seed{config.train.seed}"})
+        for config in configs
+    ]
+
+
 def with_values(config: Config, **sections: dict[str, Any]) -> Config:
     """A copy of `config` with some constants replaced: `with_values(c, train={"seed": 1})`."""
     values = config.model_dump()
@@ -360,6 +372,17 @@ def _checked(path: Path) -> dict[str, Any]:
     except ValidationError as error:
         raise ConfigError(f"{path}:\n{_explain(error)}") from None
     return constants
+
+
+def _each_seed(argv: Sequence[str]) -> list[list[str]]:
+    """The words once for each seed of a range "0..4" behind --train.seed."""
+    words = [part for word in argv for part in re.split(r"(?<=^--train\.seed)=", word)]
+    for i, word in enumerate(words[1:], start=1):
+        seeds = re.fullmatch(r"(\d+)\.\.(\d+)", word)
+        if words[i - 1] == "--train.seed" and seeds and int(seeds[1]) <= int(seeds[2]):
+            first, last = map(int, seeds.groups())
+            return [[*words[:i], str(seed), *words[i + 1 :]] for seed in range(first, last + 1)]
+    return [words]
 
 
 def _unknown_word(word: str) -> str:
