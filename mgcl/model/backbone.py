@@ -26,12 +26,19 @@ class Backbone(nn.Module):
     mean = (0.485, 0.456, 0.406)
     std = (0.229, 0.224, 0.225)
     channels: tuple[int, int, int]
+    statistics: Tensor
+
+    def __init__(self, *args: Any) -> None:
+        """`args` go to the classifier that a subclass also inherits from."""
+        super().__init__(*args)
+        # On the device from the start: a copy in each step would make the host wait.
+        statistics = torch.tensor([self.mean, self.std])[..., None, None]  # (2, 3, 1, 1)
+        self.register_buffer("statistics", statistics, persistent=False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) uint8, or float already normalised -> three levels of (B, C, h, w)."""
         if images.dtype == torch.uint8:
-            mean, std = images.new_tensor([self.mean, self.std], dtype=torch.float32)
-            images = (images / 255 - mean[:, None, None]) / std[:, None, None]
+            images = (images / 255 - self.statistics[0]) / self.statistics[1]
         return self.levels(images.contiguous(memory_format=torch.channels_last))
 
     def levels(self, images: Tensor) -> list[Tensor]:
