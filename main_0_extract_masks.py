@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     except StoreFull as error:
         print(error.strerror, file=sys.stderr)
         return 1
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2
     print(tell(summary))

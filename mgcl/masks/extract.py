@@ -131,14 +131,19 @@ def _make(
             write.result()
     except OSError as error:
         pool.shutdown(cancel_futures=True)
-        if error.errno not in _DISK_FULL:
-            raise
-        raise StoreFull(
-            error.errno,
-            f"{store.root} takes no more files ({error.strerror}): make room and run again; "
-            "what is written is whole, a further run makes the rest",
-        ) from None
+        raise explain_full(store, error) from None
     return made
+
+
+def explain_full(store: MaskStore, error: OSError) -> OSError:
+    """A failed write as `StoreFull` where the disk is full; any other error as it is."""
+    if error.errno not in _DISK_FULL:
+        return error
+    return StoreFull(
+        error.errno,
+        f"{store.root} takes no more files ({error.strerror}): make room and run again; "
+        "what is written is whole, a further run makes the rest",
+    )
 
 
 def _cut(generator: MaskGenerator, images: list[np.ndarray]) -> list:

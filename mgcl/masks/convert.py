@@ -1,0 +1,159 @@
+"""The authors' mask caches into a mask store: `python -m mgcl.masks.convert FOLDER --to FOLDER`.
+
+Their program keeps a pickle an image: a dict whose "masks" is a list of run-length encodings, the
+largest first. Pickles can run code when loaded; these are read by an unpickler that admits numbers,
+strings, plain containers and numpy arrays, and refuses everything else before it is touched.
+"""
+
+import argparse
+import functools
+import io
+import os
+import pickle
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from mgcl.masks.extract import StoreFull, explain_full
+from mgcl.masks.mask_map import merge_masks
+from mgcl.masks.store import MaskStore
+
+SPEC = {"name": "authors' cache", "format": "sam_mask pickles, RLE"}
+_ALLOWED = {
+    *(("numpy", name) for name in ("ndarray", "dtype")),
+    *((f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")),
+    *((f"numpy.{core}.multiarray", "scalar") for core in ("core", "_core")),
+    *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),
+}
+
+
+class ForeignFile(ValueError):
+    """A file that is no mask cache of the authors', or a torn one."""
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Numbers, strings, containers and numpy arrays; nothing else is looked up, so nothing runs."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):
+            return _encode_latin1
+        if (module, name) not in _ALLOWED:
+            raise ForeignFile(
+                f"it holds {module}.{name}, which a mask cache has no use for: refused"
+            )
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def _encode_latin1(text: str, encoding: str) -> bytes:
+    """How pickles of protocol 2 spell bytes."""
+    if encoding != "latin1":
+        raise ForeignFile(f"it holds text in {encoding}: refused")
+    return text.encode("latin1")
+
+
+def read_cache(path: str | os.PathLike[str]) -> np.ndarray:
+    """Mask map (H, W) uint8 of one of the authors' pickles.
+
+    Raises:
+        ForeignFile: torn, hostile, or something else; the message says why.
+    """
+    try:
+        record = _PlainUnpickler(io.BytesIO(Path(path).read_bytes())).load()
+        return merge_masks(np.stack([decode_rle(mask) for mask in record["masks"]]))
+    except ForeignFile:
+        raise
+    except Exception as error:  # torn bytes can raise anything; no code of the file has run
+        raise ForeignFile(f"torn or no mask cache ({type(error).__name__}: {error})") from None
+
+
+def decode_rle(rle: Mapping[str, Any]) -> np.ndarray:
+    """Run lengths, zeros first, down the columns -> (H, W) bool."""
+    height, width = (int(side) for side in rle["size"])
+    runs = np.asarray(rle["counts"], dtype=np.int64)
+    if runs.sum() != height * width or (runs < 0).any():
+        raise ForeignFile(f"runs of {runs.sum()} pixels in a mask of {height} x {width}")
+    values = np.arange(len(runs)) % 2 == 1
+    return np.repeat(values, runs).reshape(width, height).T
+
+
+def convert(
+    source: str | os.PathLike[str], root: str | os.PathLike[str], *, workers: int
+) -> tuple[int, int, dict[Path, str]]:
+    """Convert every pickle below `source` that has no good map in `root` yet.
+
+    A map's key is the pickle's path below `source`, without the folder of the authors' settings
+    (sam_mask_...) and the suffix: "train/NAME" for iSAID-5i, "NAME" for DLRSD-5i.
+
+    Returns:
+        Maps made, maps that were there, and the files left out with the reason.
+
+    Raises:
+        ValueError: no pickles there, or `root` holds maps of another kind.
+        StoreFull: the disk is full; a further run goes on.
+    """
+    folder = Path(source)
+    keys = {_key(path, folder): path for path in sorted(folder.rglob("*.pkl"))}
+    if not keys:
+        raise ValueError(f"no mask caches (*.pkl) in {folder}")
+    store = MaskStore(root, SPEC)
+    store.remove_leftovers(set(keys))
+    todo = {k: path for k, path in keys.items() if k not in store or store.problem(k)}
+    left_out: dict[Path, str] = {}
+    work = functools.partial(_convert_one, store)
+    with ProcessPoolExecutor(workers) as pool, tqdm(total=len(todo), unit="image") as bar:
+        for path, problem in zip(
+            todo.values(), pool.map(work, todo, todo.values(), chunksize=8), strict=True
+        ):
+            bar.update()
+            if problem:
+                left_out[path] = problem
+                bar.write(f"left out: {path}: {problem}")
+    return len(todo) - len(left_out), len(keys) - len(todo), left_out
+
+
+def _convert_one(store: MaskStore, key: str, path: Path) -> str | None:
+    """The reason where a file is left out."""
+    try:
+        mask_map = read_cache(path)
+    except ForeignFile as error:
+        return str(error)
+    try:
+        store.save(key, mask_map)
+    except OSError as error:
+        raise explain_full(store, error) from None
+    return None
+
+
+def _key(path: Path, folder: Path) -> str:
+    parts = path.relative_to(folder).with_suffix("").parts
+    return "/".join(part for part in parts if not part.startswith("sam_mask_"))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status 0: all converted; 1: some files were left out; 2: nothing to do it with."""
+    parser = argparse.ArgumentParser(prog="python -m mgcl.masks.convert", description=__doc__)
+    parser.add_argument(
+        "folder", type=Path, help="folder with the authors' pickles, searched below"
+    )
+    parser.add_argument("--to", type=Path, required=True, help="folder of the new mask store")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    words = parser.parse_args(argv)
+    try:
+        made, found, left_out = convert(words.folder, words.to, workers=words.workers)
+    except StoreFull as error:
+        print(error.strerror, file=sys.stderr)
+        return 1
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{made} made, {found} were there, {len(left_out)} left out -> {words.to}")
+    return 1 if left_out else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

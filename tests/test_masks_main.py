@@ -1,0 +1,113 @@
+"""main_0_extract_masks.py as a user runs it."""
+
+import io
+import os
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import main_0_extract_masks
+from mgcl.config import MasksSection
+from mgcl.masks import build_generator
+from mgcl.masks.store import MaskStore
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run_main(*words: object, **environment: str) -> SimpleNamespace:
+    """The script in this process, with other variables in the environment."""
+    out, err = io.StringIO(), io.StringIO()
+    with mock.patch.dict(os.environ, environment), redirect_stdout(out), redirect_stderr(err):
+        try:
+            status = main_0_extract_masks.main([str(word) for word in words])
+        except SystemExit as stop:
+            status = stop.code
+    return SimpleNamespace(returncode=status, stdout=out.getvalue(), stderr=err.getvalue())
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(5):
+        pixels = rng.integers(0, 256, (40 + i, 50, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.{'png' if i % 2 else 'tif'}")
+    return folder
+
+
+def own(pictures: Path, *words: object) -> list:
+    return ["--masks.images", pictures, "--masks.generator", "superpixels", *words]
+
+
+def test_the_script_runs_from_the_command_line(pictures):
+    command = [sys.executable, str(ROOT / "main_0_extract_masks.py"), *map(str, own(pictures))]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+    assert "5 made, 0 were there" in result.stdout
+    assert "image" in result.stderr  # the progress bar
+
+
+def test_a_folder_of_own_images_is_cut_and_a_second_run_finds_all_there(pictures):
+    first = run_main(*own(pictures))
+    assert first.returncode == 0, first.stderr
+    assert "5 made, 0 were there" in first.stdout
+    store = MaskStore(pictures.with_name("pictures_masks"))
+    assert store.load("3").shape == (43, 50) and store.load("3").min() == 1
+    assert "0 made, 5 were there" in run_main(*own(pictures)).stdout
+
+
+def test_processes_of_torchrun_on_two_machines_divide_the_images(pictures, tmp_path):
+    made = [
+        run_main(
+            *own(pictures, "--masks.root", tmp_path / "maps", "--masks.shard", f"{machine}/2"),
+            RANK=str(rank),
+            WORLD_SIZE="2",
+        ).stdout
+        for machine in range(2)
+        for rank in range(2)
+    ]
+    assert ["2 made" in made[0], *("1 made" in words for words in made[1:])] == [True] * 4
+    assert all(f"{i}" in MaskStore(tmp_path / "maps") for i in range(5))
+
+
+def test_an_unreadable_image_is_named_and_the_status_tells(pictures):
+    (pictures / "9.png").write_bytes(b"no image")
+    result = run_main(*own(pictures))
+    assert result.returncode == 1
+    assert "1 images could not be read" in result.stdout and "9.png" in result.stdout
+    assert "5 made" in result.stdout
+
+
+def test_other_options_in_the_same_folder_are_refused(pictures):
+    run_main(*own(pictures))
+    result = run_main(*own(pictures, "--masks.superpixel_scale", 90))
+    assert result.returncode == 2
+    assert "scale: there 40.0, wanted 90.0" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--masks.generator", "sam"], "https://dl.fbaipublicfiles.com"),
+        (["--masks.shard", "2/2"], "counts from 0 to 1"),
+        (["--masks.images", "nowhere"], "no images"),
+        (["--masks.colour", "1"], "unknown"),
+    ],
+)
+def test_a_mistake_ends_with_status_2_and_the_remedy(pictures, words, message):
+    result = run_main(*own(pictures), *words)
+    assert result.returncode == 2
+    assert message in result.stderr and "Traceback" not in result.stderr
+
+
+def test_no_generator_is_built_for_none():
+    with pytest.raises(ValueError, match="'none' cuts no masks"):
+        build_generator(MasksSection(generator="none"))
