@@ -21,6 +21,7 @@ SMALL = {
     "train.batch_size": 2,
     "train.calibration_episodes": 6,
     "train.log_every": 2,
+    "train.freeze_backbone": "false",
     "test.max_episodes": 7,
     "test.batch_size": 4,
     "test.panels": 1,

