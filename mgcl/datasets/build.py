@@ -58,7 +58,7 @@ def benchmark(config: Config) -> Benchmark:
 
 def build_training(config: Config, source: ImageSource) -> EpisodeSet:
     """The training episodes of the run; ids count on over the epochs."""
-    entries = with_min_object(training_entries(config)[0], source, config.data.min_object)
+    entries = _usable(config, source, training_entries(config)[0])
     plan_type = CyclePlan if source.benchmark.cycle_classes else ShuffledPlan
     plan = plan_type(source.benchmark, entries, seed=config.train.seed)
     episodes = config.train.episodes_per_epoch or len(plan)
@@ -69,10 +69,10 @@ def build_training(config: Config, source: ImageSource) -> EpisodeSet:
 
 def build_heldout(config: Config, source: ImageSource) -> EpisodeSet:
     """1-shot episodes of the training classes on images that are neither trained on nor tested."""
-    entries = with_min_object(training_entries(config)[1], source, config.data.min_object)
+    entries = _usable(config, source, training_entries(config)[1])
     words = "held-out images of the training classes"
     if not entries:
-        entries = with_min_object(training_entries(config)[0], source, config.data.min_object)
+        entries = _usable(config, source, training_entries(config)[0])
         words = "training images of the training classes (data.holdout is 0)"
     entries = _drawable(entries)
     plan = ListPlan(source.benchmark, entries, seed=VALIDATION_SEED, shots=1)
@@ -121,7 +121,7 @@ def build_fold(config: Config, source: ImageSource, *, shots: int, seed: int) ->
     bench, fold = source.benchmark, config.data.fold
     published = config.data.lists == "published"
     entries = lists.test_entries(bench, config.lists_dir, fold, published=published)
-    entries = with_min_object(entries, source, config.data.min_object)
+    entries = _usable(config, source, entries)
     plan = ListPlan(bench, entries, seed=seed, shots=shots, supports=config.test.supports)
     dataset = EpisodeDataset(source, plan)
     return EpisodeSet(dataset, range(len(plan)), bench.test_class_ids(fold), "the fold's test list")
@@ -144,6 +144,22 @@ def spread(length: int, wanted: int) -> list[int]:
     if not 0 < wanted < length:
         return list(range(length))
     return [i * length // wanted for i in range(wanted)]
+
+
+def _usable(config: Config, source: ImageSource, entries: Sequence[Entry]) -> list[Entry]:
+    """The entries with a large enough object; all must have a mask map, now and not hours later."""
+    entries = with_min_object(entries, source, config.data.min_object)
+    bench, store = source.benchmark, source.store
+    if store is not None:
+        keys = dict.fromkeys(bench.mask_key(entry.split, entry.name) for entry in entries)
+        missing = [key for key in keys if key not in store]
+        if missing:
+            raise ValueError(
+                f"{len(missing)} of {len(keys)} listed images have no mask map in "
+                f"{config.masks_dir}, {missing[0]} for one: run main_0_extract_masks.py with the "
+                "same --config first"
+            )
+    return entries
 
 
 def _drawable(entries: Sequence[Entry]) -> list[Entry]:
