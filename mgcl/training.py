@@ -15,6 +15,7 @@ from torch.utils.data import default_collate
 from tqdm import tqdm
 
 from mgcl import checkpoint, distributed
+from mgcl.allocator import keep_freed_memory
 from mgcl.config import Config, to_toml
 from mgcl.datasets.build import EpisodeSet, benchmark, spread
 from mgcl.datasets.episodes import Episode, EpisodeDataset
@@ -74,6 +75,7 @@ def make_reproducible(config: Config) -> None:
 def build_network(config: Config) -> MGCL:
     """The configured network; its random part depends on train.seed alone."""
     make_reproducible(config)
+    keep_freed_memory()
     model = build_model(
         config.model.backbone,
         config.model.weights,

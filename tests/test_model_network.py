@@ -1,12 +1,14 @@
 """The head and the whole network against the definition; the vote; names and counts."""
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from mgcl.model.backbone import Backbone, build_backbone
+from mgcl.model.backbone import Backbone, Bottleneck, build_backbone
 from mgcl.model.network import MGCL, SegmentationHead, aggregate_shots, build_model
 from tests import oracle
 
@@ -248,6 +250,30 @@ def test_resnet50_features_are_torchvision_s_layers():
         got = backbone(image)
     for a, b in zip(got, expected, strict=True):
         assert ((a - b).norm() / b.norm()).item() < 1e-5
+
+
+def test_norms_taken_up_by_convolutions_give_the_features_and_gradients_of_torchvision_s():
+    from torchvision.models import resnet
+
+    torch.manual_seed(0)
+    down = nn.Sequential(nn.Conv2d(8, 16, 1, 2, bias=False), nn.BatchNorm2d(16))
+    published = resnet.Bottleneck(8, 4, 2, down).double().eval()
+    for norm in (m for m in published.modules() if isinstance(m, nn.BatchNorm2d)):
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+    folded = Bottleneck(8, 4, 2, copy.deepcopy(down)).double().eval()
+    folded.load_state_dict(published.state_dict())
+    outputs = []
+    for block in (published, folded):
+        x = torch.linspace(-1, 1, 2 * 8 * 6 * 6, dtype=torch.float64).view(2, 8, 6, 6)
+        x.requires_grad_()
+        y = block(x.sin())
+        y.square().sum().backward()
+        outputs.append([y, x.grad, *(p.grad for p in block.parameters())])
+    for a, b in zip(*outputs, strict=True):
+        assert torch.allclose(a, b, rtol=1e-9, atol=1e-9)
 
 
 def test_unknown_backbone_and_missing_weights_are_named():

