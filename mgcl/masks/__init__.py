@@ -5,7 +5,6 @@ i lies, masks numbered from 1 (largest) to at most 128 (smallest). Generators ma
 runs a generator over many images, `MaskStore` keeps them on disk.
 """
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -67,10 +66,3 @@ def build_generator(section: "MasksSection", device: Any = "cpu") -> MaskGenerat
         f"masks.generator = {section.generator!r} cuts no masks: "
         "choose 'sam', 'sam2' or 'superpixels'"
     )
-
-
-def sam_checkpoint_path(section: "MasksSection") -> Path:
-    """Where the weights of Segment Anything are expected."""
-    from mgcl.masks.sam_weights import PUBLISHED
-
-    return section.sam_checkpoint or Path("weights") / PUBLISHED[section.sam_model].file_name

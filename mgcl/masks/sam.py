@@ -8,6 +8,7 @@ made from `SamAutomaticMaskGenerator`; nothing leaves the device before the map 
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,9 +19,9 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from mgcl.masks import MAX_MASKS, sam_checkpoint_path, sam_decoder, sam_encoder
+from mgcl.masks import MAX_MASKS, sam_decoder, sam_encoder
 from mgcl.masks.mask_map import merge_masks
-from mgcl.masks.sam_weights import digest, load_sam
+from mgcl.masks.sam_weights import PUBLISHED, digest, load_sam
 
 if TYPE_CHECKING:
     from mgcl.config import MasksSection
@@ -181,7 +182,8 @@ def build_sam_generator(section: "MasksSection", device: "torch.device | str") -
     Raises:
         ValueError: no weights there; the message says what to download.
     """
-    checkpoint = sam_checkpoint_path(section)
+    published = PUBLISHED[section.sam_model]
+    checkpoint = section.sam_checkpoint or Path("weights") / published.file_name
     sam = load_sam(section.sam_model, checkpoint, device)
     settings = SamSettings(
         points_per_side=section.points_per_side,

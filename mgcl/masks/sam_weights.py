@@ -8,25 +8,36 @@ if TYPE_CHECKING:
     import torch
     from segment_anything.modeling import Sam
 
-_ADDRESS = "https://dl.fbaipublicfiles.com/segment_anything/"
+_SAM = "https://dl.fbaipublicfiles.com/segment_anything/"
+_SAM_2 = "https://dl.fbaipublicfiles.com/segment_anything_2/092824/"
 
 
 class Weights(NamedTuple):
-    """One published file; the end of its name is the start of its MD5 digest."""
+    """One published file."""
 
+    folder: str
     file_name: str
     size: str
 
-    @property
-    def address(self) -> str:
-        """Where it can be downloaded."""
-        return _ADDRESS + self.file_name
+    def missing(self, model: str, checkpoint: Path) -> str:
+        """What to do where the file is not at `checkpoint`."""
+        return (
+            f"no weights of Segment Anything {model} at {checkpoint} (masks.sam_checkpoint): "
+            f"download {self.folder}{self.file_name} ({self.size}) to there, "
+            "or cut without weights: --masks.generator superpixels"
+        )
 
 
 PUBLISHED = {
-    "vit_h": Weights("sam_vit_h_4b8939.pth", "2.6 GB"),
-    "vit_l": Weights("sam_vit_l_0b3195.pth", "1.2 GB"),
-    "vit_b": Weights("sam_vit_b_01ec64.pth", "375 MB"),
+    "vit_h": Weights(_SAM, "sam_vit_h_4b8939.pth", "2.6 GB"),
+    "vit_l": Weights(_SAM, "sam_vit_l_0b3195.pth", "1.2 GB"),
+    "vit_b": Weights(_SAM, "sam_vit_b_01ec64.pth", "375 MB"),
+}
+PUBLISHED_2 = {
+    "hiera_t": Weights(_SAM_2, "sam2.1_hiera_tiny.pt", "156 MB"),
+    "hiera_s": Weights(_SAM_2, "sam2.1_hiera_small.pt", "184 MB"),
+    "hiera_b+": Weights(_SAM_2, "sam2.1_hiera_base_plus.pt", "324 MB"),
+    "hiera_l": Weights(_SAM_2, "sam2.1_hiera_large.pt", "898 MB"),
 }
 
 
@@ -41,12 +52,7 @@ def load_sam(model: str, checkpoint: Path, device: "torch.device | str") -> "Sam
     from segment_anything import sam_model_registry
 
     if not checkpoint.is_file():
-        published = PUBLISHED[model]
-        raise ValueError(
-            f"no weights of Segment Anything {model} at {checkpoint} (masks.sam_checkpoint): "
-            f"download {published.address} ({published.size}) to there, "
-            "or cut without weights: --masks.generator superpixels"
-        )
+        raise ValueError(PUBLISHED[model].missing(model, checkpoint))
     try:
         weights = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except Exception as error:  # torn bytes can raise anything

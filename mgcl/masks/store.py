@@ -63,6 +63,11 @@ class MaskStore:
         """Whether a file is there; `problem` says whether it is any good."""
         return self.path(key).exists()
 
+    def keys(self) -> list[str]:
+        """Keys of all files there, sorted."""
+        found = (path.relative_to(self.root) for path in self.root.rglob("*.png"))
+        return sorted(path.with_suffix("").as_posix() for path in found)
+
     def save(self, key: str, mask_map: np.ndarray) -> None:
         """Write a map (H, W) uint8; the same map gives the same bytes.
 
