@@ -1,6 +1,7 @@
 """Training runs: the same from a seed, resumed without a trace, and what they record."""
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +82,21 @@ def test_training_moves_the_head_and_the_backbone(pipeline):
     assert all(torch.equal(model.state_dict()[n], learned[n]) for n in statistics)
 
 
+@pytest.fixture
+def deterministic_afterwards_off(monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.benchmark = False
+
+
+@pytest.mark.usefixtures("deterministic_afterwards_off")
 def test_another_seed_gives_another_run_and_validation_may_skip_epochs(pipeline, tmp_path):
     folder = tmp_path / "other"
-    constants = {"train_seed": 1, "train_validate_every": 2}
+    constants = {"train_seed": 1, "train_validate_every": 2, "train_deterministic": "true"}
     assert in_process(pipeline, folder, **constants) == 0
+    assert torch.are_deterministic_algorithms_enabled()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     assert losses(folder)[0] != losses(pipeline.folder)[0]
     assert [record["epoch"] for record in records(folder, "validation")] == [1]
     assert checkpoint.load(folder / "best.pt")["epoch"] == 2
@@ -147,6 +159,20 @@ def test_resuming_with_other_constants_is_refused_naming_them(pipeline, with_wor
         assert part in said
     assert "train.epochs" not in said
     assert files(with_workers) == before
+
+
+def test_dlrsd_trains_by_class_without_masks_and_validates_on_the_fold_s_list(dlrsd_root, tmp_path):
+    folder = tmp_path / "dlrsd"
+    constants = {"data_benchmark": "dlrsd", "masks_generator": "none", "data_fold": 2}
+    constants |= {"train_validation": "test_fold", "train_validation_episodes": 5}
+    constants |= {"train_epochs": 1, "train_precision": "bf16", "test_cut": 0.4, "train_loss": "ce"}
+    assert main_1.main(words(dlrsd_root, tmp_path, folder, **constants)) == 0
+    (record,) = records(folder, "validation")
+    assert list(record["class_iou"]) == ["pavement", "sand", "sea", "ship", "tanks"]
+    best = checkpoint.load(folder / "best.pt")
+    assert best["chosen_on"] == "5 episodes of the test fold's list"
+    assert "data.holdout is 0" in best["calibrated_on"]
+    assert math.isfinite(records(folder, "train")[0]["loss"])
 
 
 def configured(**sections: dict[str, Any]) -> Config:
