@@ -4,21 +4,23 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import torch
-import torch.distributed as dist
-from torch import Tensor
+if TYPE_CHECKING:  # imported where it is used: the scripts' --help does without
+    import torch
+    from torch import Tensor
 
 T = TypeVar("T")
 
 
 @contextmanager
-def session(device: torch.device) -> Iterator[None]:
+def session(device: "torch.device") -> Iterator[None]:
     """Join the process group that torchrun describes, if any, and leave it at the end."""
     if world_size() == 1:
         yield
         return
+    import torch.distributed as dist
+
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=timedelta(minutes=30))
     try:
@@ -42,9 +44,11 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def all_reduce(tensor: Tensor) -> None:
+def all_reduce(tensor: "Tensor") -> None:
     """Sum `tensor` over all processes, in place."""
     if world_size() > 1:
+        import torch.distributed as dist
+
         dist.all_reduce(tensor)
 
 
@@ -53,12 +57,14 @@ def share(items: Sequence[T]) -> Sequence[T]:
     return items[rank() :: world_size()]
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str) -> "torch.device":
     """Turn "auto", "cuda" or "cpu" into this process's device.
 
     Raises:
         ValueError: cuda is asked for and there is none.
     """
+    import torch
+
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             'run.device = "cuda", but PyTorch finds no CUDA device; use "auto" or "cpu"'

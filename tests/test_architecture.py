@@ -98,7 +98,9 @@ def test_nothing_happens_at_import(path):
     assert calls == []
 
 
-@pytest.mark.parametrize("module", ["mgcl.config", "mgcl.masks", "main_1_mgcl_train"])
+@pytest.mark.parametrize(
+    "module", ["mgcl.config", "mgcl.masks", "main_1_mgcl_train", "main_2_mgcl_test"]
+)
 def test_the_light_modules_import_no_heavy_library(module):
     heavy = "{'torch', 'torchvision', 'cv2', 'skimage', 'matplotlib', 'segment_anything'}"
     code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"

@@ -111,7 +111,7 @@ def test_an_export_has_the_authors_names_and_loads_back_to_identical_logits(tmp_
     assert checkpoint.main(["export", str(tmp_path / "best.pt"), "--to", str(out)]) == 0
     written = torch.load(out, weights_only=True)
     assert {k: v.shape for k, v in written.items()} == authors_shapes("resnet50")
-    again = empty_network("resnet50")
+    again = build_model("resnet50", "none").eval()
     assert checkpoint.load_weights(again, out) == {}
     image = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
     maps, label = torch.ones(1, 32, 32, dtype=torch.uint8), torch.eye(32, dtype=torch.uint8)
