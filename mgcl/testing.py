@@ -190,9 +190,14 @@ def episode_rows(result: Result, wanted: float | str = 0.5) -> Iterator[EpisodeR
 
 
 def write_panels(config: Config, result: Result, part: EpisodeSet, setup: Setup) -> list[str]:
-    """Pictures of the best, the median and the worst episodes; paths relative to the run."""
+    """Pictures of the best, the median and the worst episodes; paths relative to the run.
+
+    They replace those of an earlier test.
+    """
     from mgcl.visualize import write_png
 
+    for old in config.run_dir.glob(f"panels/{result.shots}shot_*.png"):
+        old.unlink()
     cut = resolve_cut(config.test.cut, result.candidate.cut)
     order = result.evaluation.episode_iou(cut).argsort(descending=True, stable=True).tolist()
     written = []

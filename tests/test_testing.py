@@ -144,11 +144,15 @@ def test_a_model_that_does_not_beat_the_baselines_ends_with_status_1_and_says_so
     pipeline, tmp_path, capsys
 ):
     timid = doctored(pipeline, tmp_path / "timid.pt", cut=0.95)  # foreground hardly anywhere
+    stale = tmp_path / "run/panels/1shot_best_1_99_ship.png"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
     demand = {"test_must_beat_baselines": "true", "test_baselines": "false", "test_panels": 0}
     assert in_process(pipeline, tmp_path / "run", test_checkpoint=timid, **demand) == 1
     said = capsys.readouterr()
     assert "FAILED: 1-shot: mIoU" in said.err and "everything foreground" in said.err
     assert (tmp_path / "run/report.md").exists()
+    assert not stale.exists()  # an earlier test's
 
 
 def test_a_manifest_reads_back_to_the_same_numbers_and_a_cut_of_ones_own_has_its_row(
