@@ -1,5 +1,6 @@
 """This program's network and the definitional one, with the same weights, and a step of each."""
 
+import copy
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -21,8 +22,15 @@ class Pair(NamedTuple):
     reference: oracle.OracleMGCL
 
 
-def _plain_levels(backbone: nn.Module, image: Tensor) -> list[Tensor]:
-    return backbone.levels(image)  # type: ignore[operator, no-any-return]
+def _lite_levels(backbone: nn.Module, image: Tensor) -> list[Tensor]:
+    """EfficientNet-Lite0 through its package's own blocks, norms apart."""
+    x = torch.nn.functional.relu6(backbone._bn0(backbone._conv_stem(image)))
+    levels = []
+    for i, block in enumerate(backbone._blocks):
+        x = block(x)
+        if i in backbone.taps:
+            levels.append(x)
+    return levels
 
 
 def build_pair(backbone: str, seed: int = 0) -> Pair:
@@ -35,7 +43,7 @@ def build_pair(backbone: str, seed: int = 0) -> Pair:
         from mgcl.model.backbone import build_backbone
 
         plain = build_backbone(backbone, "none").to(memory_format=torch.contiguous_format)
-        reference = oracle.OracleMGCL(plain, _plain_levels)
+        reference = oracle.OracleMGCL(plain, _lite_levels)
         oracle.IMAGENET_MEAN, oracle.IMAGENET_STD = ours.backbone.mean, ours.backbone.std
     weights = {k: v.contiguous() for k, v in ours.state_dict().items()}
     reference.load_state_dict(weights, strict=backbone != "resnet50")  # the oracle keeps its `fc`
@@ -66,13 +74,29 @@ def _reference_step(model: oracle.OracleMGCL, inputs: Inputs) -> Callable[[], ob
     return lambda: oracle.train_step(model, optimiser, episode, inputs.query_label, 1e-6)
 
 
-def backbone_step(model: MGCL, inputs: Inputs) -> Callable[[], object]:
+def build_floor(pair: Pair) -> nn.Module:
+    """The backbone as its library gives it, frozen norms apart, in channels-last layout."""
+    plain = copy.deepcopy(pair.reference.backbone).to(memory_format=torch.channels_last).eval()
+
+    class Floor(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone = plain
+
+        def forward(self, images: Tensor) -> list[Tensor]:
+            images = oracle.normalise(images).contiguous(memory_format=torch.channels_last)
+            return list(pair.reference.features(self.backbone, images))
+
+    return Floor()
+
+
+def backbone_step(backbone: nn.Module, inputs: Inputs) -> Callable[[], object]:
     """Forward and backward of the backbone alone on query and support: the floor of a step."""
     images = torch.cat([inputs.query, inputs.supports[:, 0]])
 
     def step() -> None:
-        model.backbone.zero_grad()
-        levels = model.backbone(images)
+        backbone.zero_grad()
+        levels = backbone(images)
         torch.autograd.backward(levels, [torch.ones_like(f) for f in levels])
 
     return step

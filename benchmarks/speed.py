@@ -2,7 +2,8 @@
 
     python -m benchmarks.speed [--json FILE] [--quick] [--only WORD]
 
-Rows with a floor give the time of the backbone alone, in channels-last layout, on the same images.
+Rows with a floor give the time of the library's backbone alone, in channels-last layout, on the
+same images. All of them run with the allocator that this program sets (`mgcl.allocator`).
 The logits of both programs are compared before anything is timed.
 """
 
@@ -20,7 +21,8 @@ from benchmarks.clock import Timing, alternate
 from benchmarks.inputs import Inputs, episodes
 from benchmarks.loading import cores, disk_bytes, loaders, write_tree
 from benchmarks.memory import peak_mib
-from benchmarks.networks import Pair, backbone_step, build_pair, training_steps
+from benchmarks.networks import Pair, backbone_step, build_floor, build_pair, training_steps
+from mgcl.allocator import keep_freed_memory
 from mgcl.files import write_json
 
 TOLERANCE = 1e-5  # relative difference of norms of the logits
@@ -64,7 +66,7 @@ def inference_row(pair: Pair, name: str, inputs: Inputs, rounds: int) -> Row:
         {
             "reference": inferring(pair.reference, *inputs.reference()),
             "ours": inferring(pair.ours, *inputs.ours()),
-            "floor": inferring(pair.ours.backbone, images),
+            "floor": inferring(build_floor(pair), images),
         },
         rounds,
     )
@@ -74,7 +76,7 @@ def inference_row(pair: Pair, name: str, inputs: Inputs, rounds: int) -> Row:
 def training_row(pair: Pair, name: str, inputs: Inputs, rounds: int) -> Row:
     """A training step and, as its floor, the backbone's forward and backward."""
     ours, reference = training_steps(pair, inputs)
-    floor = backbone_step(pair.ours, inputs)
+    floor = backbone_step(build_floor(pair), inputs)
     times = alternate({"reference": reference, "ours": ours, "floor": floor}, rounds)
     return Row(name, "s", times["reference"], times["ours"], times["floor"])
 
@@ -153,8 +155,6 @@ def network_rows(backbone: str, batch: int, size: int, rounds: int) -> Iterator[
     yield inference_row(pair, f"5-shot, {what}", episodes(batch, 5, size), rounds)
     if batch > 1:
         yield training_row(pair, f"training step, {what}", inputs, rounds)
-    else:
-        yield from ()
 
 
 def all_rows(quick: bool, only: str) -> Iterator[Row]:
@@ -195,6 +195,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one small case of each kind")
     parser.add_argument("--only", default="", help='part of a case, e.g. "resnet50 8" or "loader"')
     options = parser.parse_args()
+    keep_freed_memory()
     machine = f"{cores()} cores ({platform.machine()}), torch {torch.__version__}, "
     machine += f"{torch.get_num_threads()} threads, float32"
     print(f"{machine}\n")

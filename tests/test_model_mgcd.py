@@ -5,7 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mgcl.model.mgcd import MGCD, CenterPivotConv4d, encoder
+from mgcl.model import mgcd
+from mgcl.model.fbc import Correlation, guide
+from mgcl.model.mgcd import MGCD, CenterPivotConv4d, CorrelationConv4d, encoder
 from tests import oracle
 
 
@@ -64,17 +66,84 @@ def test_an_encoder_equals_the_definition_forward_and_backward(sizes):
         assert torch.allclose(p.grad, q.grad, rtol=1e-7, atol=1e-8)
 
 
+def guided(shape, seed: int, epsilon: float = 0.0):
+    """Random features of one level without masks."""
+    g = torch.Generator().manual_seed(seed)
+    return guide(torch.randn(shape, generator=g, dtype=torch.float64), None, epsilon)
+
+
+def random_correlation(query, support, seed: int, halves: int = 2) -> Correlation:
+    """B = 2, 5 channels, on the given (h, w); gates in 0..1, some of them 0."""
+    g = torch.Generator().manual_seed(seed)
+    gates = torch.rand(2, support[0] * support[1], halves, generator=g, dtype=torch.float64)
+    return Correlation(
+        guided((2, 5, *query), seed, 1e-5),
+        guided((2, 5, *support), seed + 1),
+        (gates - 0.2).clamp_min(0),
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 2**20),
+    st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    st.tuples(st.integers(1, 19), st.integers(1, 19)),
+    st.sampled_from([(3, 2), (5, 4), (3, 1), (5, 2), (3, 4)]),
+    st.sampled_from([1, 2]),
+)
+def test_the_gated_convolution_is_that_of_the_multiplied_out_correlation(
+    seed, query, support, kernel_stride, halves
+):
+    torch.manual_seed(0)
+    kernel, stride = kernel_stride
+    slow = oracle.CenterPivotConv4d(halves, 4, kernel, stride).double()
+    fast = CorrelationConv4d(halves, 4, kernel, stride).double()
+    fast.load_state_dict(slow.state_dict())
+    correlation = random_correlation(query, support, seed, halves)
+    expected = slow(outward(correlation.dense()))
+    assert torch.allclose(outward(fast(correlation)), expected, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("chunk", [2**26, 2 * 8 * 8 * 7])
+def test_gradients_of_the_gated_convolution_are_the_definition_s_in_chunks_too(chunk, monkeypatch):
+    monkeypatch.setattr(mgcd, "CHUNK", chunk)
+    torch.manual_seed(0)
+    slow = oracle.CenterPivotConv4d(2, 4, 5, 4).double()
+    fast = CorrelationConv4d(2, 4, 5, 4).double()
+    fast.load_state_dict(slow.state_dict())
+    given_leaves = random_correlation((5, 6), (8, 8), 3)
+    results = []
+    for conv, run in (
+        (fast, lambda c: outward(fast(c))),
+        (slow, lambda c: slow(outward(c.dense()))),
+    ):
+        leaves = [
+            x.clone().requires_grad_()
+            for x in (given_leaves.query.pixels, given_leaves.support.pixels, given_leaves.gates)
+        ]
+        correlation = Correlation(
+            given_leaves.query._replace(pixels=leaves[0]),
+            given_leaves.support._replace(pixels=leaves[1]),
+            leaves[2],
+        )
+        out = run(correlation)
+        (
+            out * torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view(out.shape).sin()
+        ).sum().backward()
+        results.append([out, *(x.grad for x in (*leaves, *conv.parameters()))])
+    for got, expected in zip(*results, strict=True):
+        assert torch.allclose(got, expected, rtol=1e-8, atol=1e-9)
+
+
 @pytest.mark.parametrize("sides", [((8, 4, 2), (8, 4, 2)), ((12, 6, 3), (16, 8, 4))])
 def test_the_decoder_equals_the_definition_on_square_and_other_maps(sides):
     torch.manual_seed(2)
     slow = oracle.MGCD().double()
     fast = MGCD().double()
     fast.load_state_dict(slow.state_dict())
-    correlations = [
-        torch.rand(1, 2, h, w, h, w, dtype=torch.float64) for h, w in zip(*sides, strict=True)
-    ]
-    mask_map = torch.randint(0, 9, (1, 24, 24), dtype=torch.uint8)
-    got = fast([inward(c) for c in correlations], mask_map)
-    expected = slow(correlations, oracle.mask_stack(mask_map))
-    assert got.shape == expected.shape == (1, 2, 2 * sides[0][0], 2 * sides[1][0])
+    levels = [random_correlation(hw, hw, i) for i, hw in enumerate(zip(*sides, strict=True))]
+    mask_map = torch.randint(0, 9, (2, 24, 24), dtype=torch.uint8)
+    got = fast(levels, mask_map)
+    expected = slow([outward(c.dense()) for c in levels], oracle.mask_stack(mask_map))
+    assert got.shape == expected.shape == (2, 2, 2 * sides[0][0], 2 * sides[1][0])
     assert torch.allclose(got, expected, rtol=1e-7, atol=1e-9)

@@ -114,6 +114,19 @@ def test_float32_logits_stay_within_1e5_of_float64():
     assert ((got - exact).norm() / exact.norm()).item() < 1e-5
 
 
+def test_the_head_compiles_to_one_graph_forward_and_backward():
+    torch.manual_seed(0)
+    head = SegmentationHead()
+    query, support, label, query_map, support_map = case(4, batch=1)
+    feats = [[f.float().requires_grad_() for f in side] for side in (query, support)]
+    compiled = torch.compile(head, fullgraph=True, backend="aot_eager")
+    expected = head(*feats, label, query_map, support_map)
+    logits = compiled(*feats, label, query_map, support_map)
+    logits.sum().backward()
+    assert torch.allclose(logits, expected, rtol=1e-4, atol=1e-5)
+    assert all(p.grad is not None for p in head.parameters())
+
+
 def test_the_network_equals_full_passes_of_the_definition():
     fast, slow = tiny_networks()
     query, query_map, supports, labels, maps = episode(3)

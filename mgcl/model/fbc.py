@@ -12,6 +12,7 @@ to masks, P the masks' means. Their product f_q . f_s + A_q P_q P_s' A_s' needs 
 number for each pair of masks.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -36,6 +37,13 @@ class Guided(NamedTuple):
     """(B, h*w) length before scaling, float32."""
     size: tuple[int, int]
     """(h, w)."""
+
+    def part(self, pixels: slice) -> "Guided":
+        """Some of the pixels; `size` is that of the whole."""
+        assigned = self.assigned[:, pixels] if self.assigned is not None else None
+        return self._replace(
+            pixels=self.pixels[:, pixels], assigned=assigned, norm=self.norm[:, pixels]
+        )
 
 
 def guide(feature: Tensor, assigned: Tensor | None, epsilon: float = 0.0) -> Guided:
@@ -68,8 +76,9 @@ def cosine(query: Guided, support: Guided) -> Tensor:
     if query.assigned is not None and support.assigned is not None:
         assert query.means is not None and support.means is not None
         pairs = support.means @ query.means.transpose(1, 2)  # (B, M, M)
-        product = product + support.assigned @ (pairs @ query.assigned.transpose(1, 2))
-    return product.relu()
+        pairs = pairs @ query.assigned.transpose(1, 2)  # (B, M, hq*wq)
+        product = torch.baddbmm(product, support.assigned, pairs)
+    return product.relu_()
 
 
 def gates(support: Guided, label: Tensor) -> Tensor:
@@ -88,10 +97,25 @@ def gates(support: Guided, label: Tensor) -> Tensor:
     return lengths / (lengths + EPSILON)
 
 
-def correlate(query: Guided, support: Guided, label: Tensor) -> Tensor:
-    """Both halves of the correlation: -> (B, hs, ws, hq, wq, 2), the support dims in front."""
-    both = cosine(query, support)[..., None] * gates(support, label)[:, :, None]
-    return both.unflatten(2, query.size).unflatten(1, support.size)
+class Correlation(NamedTuple):
+    """The 4-D correlation of one level, not multiplied out."""
+
+    query: Guided
+    support: Guided
+    gates: Tensor
+    """(B, hs*ws, C), see `gates`; C is 2, or 1 for the foreground alone."""
+
+    def chunks(self, limit: int) -> Iterator["Correlation"]:
+        """Split the query's pixels so that no part has more than `limit` cosines."""
+        pixels, positions = self.query.pixels.shape[1], self.gates.shape[:2].numel()  # B*hs*ws
+        step = max(1, min(pixels, limit // positions))
+        for start in range(0, pixels, step):
+            yield self._replace(query=self.query.part(slice(start, start + step)))
+
+    def dense(self) -> Tensor:
+        """Multiply out: -> (B, hs, ws, hq, wq, C), the support dims in front."""
+        both = cosine(self.query, self.support)[..., None] * self.gates[:, :, None]
+        return both.unflatten(2, self.query.size).unflatten(1, self.support.size)
 
 
 def foreground_background_correlation(query: Tensor, support: Tensor, label: Tensor) -> Tensor:
@@ -105,8 +129,9 @@ def foreground_background_correlation(query: Tensor, support: Tensor, label: Ten
     Returns:
         (B, 2, hq, wq, hs, ws), not negative.
     """
-    both = correlate(guide(query, None, EPSILON), guide(support, None), label)
-    return both.permute(0, 5, 3, 4, 1, 2)
+    guided = guide(support, None)
+    correlation = Correlation(guide(query, None, EPSILON), guided, gates(guided, label))
+    return correlation.dense().permute(0, 5, 3, 4, 1, 2)
 
 
 def _size(feature: Tensor) -> tuple[int, int]:

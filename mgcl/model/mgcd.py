@@ -8,8 +8,13 @@ view of that memory, without a copy.
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from mgcl.model.fbc import Correlation, cosine
+from mgcl.model.gated import gated_support_conv
 from mgcl.model.mgfe import mask_mean
+
+CHUNK = 2**26  # cosines held at a time (256 MiB in float32); more are computed a part at a time
 
 
 class CenterPivotConv4d(nn.Module):
@@ -31,19 +36,25 @@ class CenterPivotConv4d(nn.Module):
         """(B, hs, ws, hq, wq, C) -> (B, ceil(hs/stride), ceil(ws/stride), hq, wq, C')."""
         if x.shape[1:3] == (1, 1):
             return self._single_support_position(x)
-        return self._over_query(x) + self._over_support(x)
+        kept = x[:, :: self.stride, :: self.stride]
+        return self._over_query(kept) + self._over_support(x)
 
     def _over_query(self, x: Tensor) -> Tensor:
-        x = x[:, :: self.stride, :: self.stride]
+        """conv1 at every support position, with the biases of both."""
         planes = x.flatten(0, 2).permute(0, 3, 1, 2)  # (B*hs*ws, C, hq, wq), channels last
-        return self.conv1(planes).permute(0, 2, 3, 1).unflatten(0, x.shape[:3])
+        planes = F.conv2d(planes, self.conv1.weight, self._bias(), padding=self.pad)
+        return planes.permute(0, 2, 3, 1).unflatten(0, x.shape[:3])
+
+    def _bias(self) -> Tensor:
+        assert self.conv1.bias is not None and self.conv2.bias is not None
+        return self.conv1.bias + self.conv2.bias
 
     def _over_support(self, x: Tensor) -> Tensor:
         hq, wq = x.shape[3:5]
         volume = x.flatten(3, 4).permute(0, 4, 1, 2, 3)  # (B, C, hs, ws, hq*wq), channels last
         weight = self.conv2.weight[..., None]  # (C', C, k, k, 1)
         stride = (self.stride, self.stride, 1)
-        volume = F.conv3d(volume, weight, self.conv2.bias, stride, (self.pad, self.pad, 0))
+        volume = F.conv3d(volume, weight, None, stride, (self.pad, self.pad, 0))
         return volume.permute(0, 2, 3, 4, 1).unflatten(3, (hq, wq))
 
     def _single_support_position(self, x: Tensor) -> Tensor:
@@ -51,11 +62,40 @@ class CenterPivotConv4d(nn.Module):
         pad = self.pad
         centre = self.conv2.weight[:, :, pad : pad + 1, pad : pad + 1]
         weight = self.conv1.weight + F.pad(centre, (pad, pad, pad, pad))
-        assert self.conv1.bias is not None and self.conv2.bias is not None
-        bias = self.conv1.bias + self.conv2.bias
         planes = x.flatten(0, 2).permute(0, 3, 1, 2)
-        planes = F.conv2d(planes, weight, bias, padding=pad)
+        planes = F.conv2d(planes, weight, self._bias(), padding=pad)
         return planes.permute(0, 2, 3, 1)[:, None, None]
+
+
+class CorrelationConv4d(CenterPivotConv4d):
+    """The first convolution of an encoder: it reads a correlation that is not multiplied out."""
+
+    def forward(self, correlation: Correlation) -> Tensor:  # type: ignore[override]
+        """-> (B, ceil(hs/stride), ceil(ws/stride), hq, wq, C')."""
+        chunks = list(correlation.chunks(CHUNK))
+        if len(chunks) > 1 and torch.is_grad_enabled():  # the cosines are made again backward
+            parts = [checkpoint(self._chunk, chunk, use_reentrant=False) for chunk in chunks]
+        else:
+            parts = [self._chunk(chunk) for chunk in chunks]
+        over_support, kept = (_join(x) for x in zip(*parts, strict=True))
+        gates = self._gates(correlation)[:, :: self.stride, :: self.stride, None]
+        gated = (kept[..., None] * gates).unflatten(3, correlation.query.size)
+        return self._over_query(gated) + over_support.unflatten(3, correlation.query.size)
+
+    def _chunk(self, correlation: Correlation) -> tuple[Tensor, Tensor]:
+        """For some query pixels: conv2 of the correlation, and the cosines that conv1 needs."""
+        cosines = cosine(correlation.query, correlation.support)
+        cosines = cosines.unflatten(1, correlation.support.size)  # (B, hs, ws, some of hq*wq)
+        gates = self._gates(correlation)
+        return gated_support_conv(cosines, gates, self.conv2.weight, self.stride)
+
+    @staticmethod
+    def _gates(correlation: Correlation) -> Tensor:
+        return correlation.gates.unflatten(1, correlation.support.size)  # (B, hs, ws, C)
+
+
+def _join(chunks: tuple[Tensor, ...]) -> Tensor:
+    return chunks[0] if len(chunks) == 1 else torch.cat(chunks, dim=3)
 
 
 class GroupNorm4d(nn.GroupNorm):
@@ -67,12 +107,17 @@ class GroupNorm4d(nn.GroupNorm):
         return super().forward(flat).permute(0, 2, 3, 1).reshape(x.shape)
 
 
-def encoder(channels: list[int], kernels: list[int], strides: list[int]) -> nn.Sequential:
+def encoder(
+    channels: list[int],
+    kernels: list[int],
+    strides: list[int],
+    first: type[CenterPivotConv4d] = CenterPivotConv4d,
+) -> nn.Sequential:
     """Centre-pivot convolution, group norm (4 groups) and ReLU, once for each kernel."""
     layers: list[nn.Module] = []
     for i, (kernel, stride) in enumerate(zip(kernels, strides, strict=True)):
         layers += [
-            CenterPivotConv4d(channels[i], channels[i + 1], kernel, stride),
+            (CenterPivotConv4d if i else first)(channels[i], channels[i + 1], kernel, stride),
             GroupNorm4d(4, channels[i + 1]),
             nn.ReLU(inplace=True),
         ]
@@ -93,9 +138,9 @@ class MGCD(nn.Module):
         """`in_channels`: 2 for foreground and background, 1 for foreground alone."""
         super().__init__()
         squeeze = [in_channels, 16, 32, 64]
-        self.encoder_layer4 = encoder(squeeze, [3, 3, 3], [2, 2, 2])
-        self.encoder_layer3 = encoder(squeeze, [5, 3, 3], [4, 2, 2])
-        self.encoder_layer2 = encoder(squeeze, [5, 5, 3], [4, 4, 2])
+        self.encoder_layer4 = encoder(squeeze, [3, 3, 3], [2, 2, 2], CorrelationConv4d)
+        self.encoder_layer3 = encoder(squeeze, [5, 3, 3], [4, 2, 2], CorrelationConv4d)
+        self.encoder_layer2 = encoder(squeeze, [5, 5, 3], [4, 4, 2], CorrelationConv4d)
         self.encoder_layer4to3 = encoder([64] * 4, [3, 3, 3], [1, 1, 1])
         self.encoder_layer3to2 = encoder([64] * 4, [3, 3, 3], [1, 1, 1])
         self.decoder_masks = decoder_masks
@@ -109,8 +154,8 @@ class MGCD(nn.Module):
             nn.Conv2d(32, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 2, 3, padding=1)
         )
 
-    def forward(self, correlations: list[Tensor], query_mask_map: Tensor) -> Tensor:
-        """Three levels of (B, hs, ws, hq, wq, 2), stride 8 first -> (B, 2, 2*hq8, 2*wq8) logits."""
+    def forward(self, correlations: list[Correlation], query_mask_map: Tensor) -> Tensor:
+        """Three levels, stride 8 first -> (B, 2, 2*hq8, 2*wq8) logits."""
         x8 = self.encoder_layer2(correlations[0])
         x16 = self.encoder_layer3(correlations[1])
         x32 = self.encoder_layer4(correlations[2])

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mgcl.model.backbone import Backbone, build_backbone
-from mgcl.model.fbc import EPSILON, Guided, correlate, guide
+from mgcl.model.fbc import EPSILON, Correlation, Guided, gates, guide
 from mgcl.model.mgcd import MGCD
 from mgcl.model.mgfe import assignment
 
@@ -69,9 +69,11 @@ class SegmentationHead(nn.Module):
         query_mask_map: Tensor,
     ) -> Tensor:
         """FBC of every level, then MGCD: -> (B, 2, 2*h8, 2*w8) logits."""
-        correlations = [correlate(q, s, support_label) for q, s in zip(query, support, strict=True)]
-        if not self.background:
-            correlations = [both[..., :1] for both in correlations]
+        halves = 2 if self.background else 1
+        correlations = [
+            Correlation(q, s, gates(s, support_label)[..., :halves])
+            for q, s in zip(query, support, strict=True)
+        ]
         return self.mgcd(correlations, query_mask_map)
 
 
