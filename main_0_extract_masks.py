@@ -12,7 +12,6 @@ from pathlib import Path
 
 from mgcl import config, distributed
 from mgcl.datasets.lists import listed_images
-from mgcl.datasets.own import find_benchmark
 from mgcl.masks import build_generator
 from mgcl.masks.extract import StoreFull, Summary, extract
 from mgcl.masks.images import find_images
@@ -36,13 +35,16 @@ def main(argv: list[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     print(tell(summary))
-    return 1 if summary.unreadable else 0
+    # torchrun ends all processes with the first that fails, so none does before all are through
+    return 1 if distributed.total(len(summary.unreadable)) else 0
 
 
 def images_to_cut(constants: config.Config) -> dict[str, Path]:
     """File of each mask map's key: a folder of one's own, or all images that the lists name."""
     if constants.masks.images:
         return find_images(constants.masks.images)
+    from mgcl.datasets.own import find_benchmark  # the only heavy import
+
     benchmark = find_benchmark(constants.data.benchmark, constants.data.root)
     published = constants.data.lists == "published"
     return listed_images(benchmark, constants.data.root, constants.lists_dir, published=published)

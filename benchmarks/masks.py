@@ -60,8 +60,9 @@ def settings_keeping(sam: Sam, share: float, points: int) -> SamSettings:
         quality = sam_decoder.predict(sam, side, generator._grid((256, 256))[::8]).quality
         sam.mask_decoder.iou_prediction_head.layers[-1].bias += 1.0
     threshold = float((quality + 1).quantile(1 - share)) if share < 1 else 1e-6
-    # random logits are small: the offset of the stability score is scaled to them
-    return SamSettings(points, threshold, 0.5, 0.001, 0.7)
+    # random logits are small, so the offset of the stability score is; random boxes are all alike,
+    # so at 0.7 one mask would be left to compare
+    return SamSettings(points, threshold, 0.5, 0.001, 1.0)
 
 
 def programs(sam: Sam, settings: SamSettings) -> dict[str, Callable[[], np.ndarray]]:

@@ -44,6 +44,35 @@ def is_main() -> bool:
     return rank() == 0
 
 
+def total(count: int) -> int:
+    """Sum of a number over all processes, which may be far apart: the first waits for the last."""
+    if world_size() == 1:
+        return count
+    import torch
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo", timeout=timedelta(days=7))
+    try:
+        summed = torch.tensor(count)
+        dist.all_reduce(summed)
+        return int(summed)
+    finally:
+        dist.destroy_process_group()
+
+
+def refuse_several(program: str) -> None:
+    """For a program that works on one process only.
+
+    Raises:
+        ValueError: torchrun started several.
+    """
+    if world_size() > 1:
+        raise ValueError(
+            f"{program} runs on one process, torchrun started {world_size()}: use python; "
+            "mgcl.sweep runs several folds and seeds side by side, one a GPU"
+        )
+
+
 def all_reduce(tensor: "Tensor") -> None:
     """Sum `tensor` over all processes, in place."""
     if world_size() > 1:

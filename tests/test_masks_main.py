@@ -64,18 +64,25 @@ def test_a_folder_of_own_images_is_cut_and_a_second_run_finds_all_there(pictures
     assert "0 made, 5 were there" in run_main(*own(pictures)).stdout
 
 
-def test_processes_of_torchrun_on_two_machines_divide_the_images(pictures, tmp_path):
-    made = [
-        run_main(
-            *own(pictures, "--masks.root", tmp_path / "maps", "--masks.shard", f"{machine}/2"),
-            RANK=str(rank),
-            WORLD_SIZE="2",
-        ).stdout
-        for machine in range(2)
-        for rank in range(2)
-    ]
-    assert ["2 made" in made[0], *("1 made" in words for words in made[1:])] == [True] * 4
-    assert all(f"{i}" in MaskStore(tmp_path / "maps") for i in range(5))
+def test_processes_of_torchrun_on_several_machines_divide_the_images():
+    shares = []
+    for machine in range(2):
+        for rank in range(3):
+            environment = {"RANK": str(rank), "WORLD_SIZE": "3"}
+            with mock.patch.dict(os.environ, environment):
+                shares.append(main_0_extract_masks.shard(f"{machine}/2"))
+    assert shares == [(i, 6) for i in range(6)]
+
+
+def test_torchrun_makes_all_maps_though_one_process_meets_an_unreadable_image(pictures):
+    (pictures / "0.tif").write_bytes(b"no image")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
+    command += [str(ROOT / "main_0_extract_masks.py"), *map(str, own(pictures))]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 1
+    assert result.stdout.count("2 made, 0 were there") == 2
+    assert MaskStore(pictures.with_name("pictures_masks")).keys() == ["1", "2", "3", "4"]
 
 
 def test_an_unreadable_image_is_named_and_the_status_tells(pictures):

@@ -50,8 +50,8 @@ def test_what_cannot_be_shown_is_named(tmp_path, capsys):
     assert show.main([str(tmp_path / "maps")]) == 2
     store.save("a", HALVES)
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
-    words = [str(tmp_path / "maps"), "--to", str(tmp_path / "out"), "--images", str(tmp_path)]
-    assert show.main([*words, "b"]) == 2
+    options = ["--to", str(tmp_path / "out"), "--images", str(tmp_path)]
+    assert show.main([str(tmp_path / "maps"), "b", *options]) == 2
     assert "no image for b" in capsys.readouterr().err
 
 
