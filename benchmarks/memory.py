@@ -23,7 +23,7 @@ def peak_mib(program: str, backbone: str, batch: int, size: int) -> float:
     return float(done.stdout)
 
 
-def _status(key: str) -> float:
+def resident(key: str) -> float:
     """MiB of a line of Linux' process status: VmRSS is resident now, VmHWM was so at most."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(key))
@@ -40,10 +40,10 @@ def main() -> None:
     if options.program == "ours":
         keep_freed_memory()
     steps = training_steps(build_pair(options.backbone), episodes(options.batch, 1, options.size))
-    before = _status("VmRSS")
+    before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
     steps[options.program == "reference"]()
-    print(f"{_status('VmHWM') - before:.1f}")
+    print(f"{resident('VmHWM') - before:.1f}")
 
 
 if __name__ == "__main__":

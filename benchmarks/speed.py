@@ -1,6 +1,6 @@
 """Times and memory of this program beside the definitional version, measured in alternation.
 
-    python -m benchmarks.speed [--json FILE] [--quick] [--only WORD]
+    python -m benchmarks.speed [--json FILE] [--quick] [--rounds N] [--only WORD]
 
 Rows with a floor give the time of the library's backbone alone, in channels-last layout, on the
 same images. All of them run with the allocator that this program sets (`mgcl.allocator`).
@@ -157,9 +157,8 @@ def network_rows(backbone: str, batch: int, size: int, rounds: int) -> Iterator[
         yield training_row(pair, f"training step, {what}", inputs, rounds)
 
 
-def all_rows(quick: bool, only: str) -> Iterator[Row]:
+def all_rows(quick: bool, only: str, rounds: int) -> Iterator[Row]:
     """The whole table; `quick` keeps one small case of each kind."""
-    rounds = 1 if quick else 3
     cases = [("resnet50", 8, 256), ("resnet50", 1, 256)]
     cases += [("efficientnet_lite0", 8, 256), ("efficientnet_lite0", 8, 128)]
     cases += [("efficientnet_lite0", 1, 256)]
@@ -193,6 +192,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--quick", action="store_true", help="one small case of each kind")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each case")
     parser.add_argument("--only", default="", help='part of a case, e.g. "resnet50 8" or "loader"')
     options = parser.parse_args()
     keep_freed_memory()
@@ -202,7 +202,7 @@ def main() -> None:
     print("| | reference | ours | ratio | spread (reference; ours) | floor | ours / floor |")
     print("|---|---|---|---|---|---|---|")
     rows = []
-    for row in all_rows(options.quick, options.only):
+    for row in all_rows(options.quick, options.only, 1 if options.quick else options.rounds):
         print(line(row), flush=True)
         rows.append(row)
     if options.json:
