@@ -32,6 +32,7 @@ def train(config: Config) -> None:
     from mgcl.optim import poly_lr, set_lr
     from mgcl.training import Run
 
+    distributed.refuse_several("main_1_mgcl_train.py")
     device = distributed.choose_device(config.run.device)
     source = build_source(config)
     training = build_training(config, source)

@@ -24,10 +24,11 @@ def main(argv: Sequence[str]) -> int:
 
 def test(config: Config) -> int:
     """Score checkpoints and baselines on the same episodes, then report."""
-    from mgcl import distributed, report, testing
+    from mgcl import distributed, pictures, report, testing
+    from mgcl.build import build_setup
     from mgcl.datasets.build import build_source, build_test
-    from mgcl.training import build_setup
 
+    distributed.refuse_several("main_2_mgcl_test.py")
     device = distributed.choose_device(config.run.device)
     setup = build_setup(config, device)
     source = build_source(config)
@@ -39,10 +40,10 @@ def test(config: Config) -> int:
     for shots, episodes in tests.items():
         testing.write_episodes(config, episodes, shots)
         scored = [testing.score(config, c, episodes, shots, setup) for c in candidates]
-        panels += testing.write_panels(config, scored[0], episodes, setup)
+        panels += pictures.write_panels(config, scored[0], episodes, setup)
         results += scored
 
-    curves = testing.write_curves(config, results)
+    curves = pictures.write_curves(config, results)
     found = testing.build_report(config, results, curves=curves, panels=panels)
     report.write_report(config.run_dir, found)
     print("\n" + report.to_text(found))

@@ -83,7 +83,7 @@ def plan(
 
 def is_complete(job: Job) -> bool:
     """Whether the run's report is there, has the shots, and was made with these constants."""
-    from mgcl.training import different_constants
+    from mgcl.build import different_constants
 
     folder = job.config.run_dir
     if not (folder / "report.json").exists() or not (folder / "sweep.toml").exists():

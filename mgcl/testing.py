@@ -11,20 +11,13 @@ from tqdm import tqdm
 
 from mgcl import checkpoint, distributed
 from mgcl.baselines import CosinePrototypes, EverythingForeground
+from mgcl.build import build_network, cuts_to_try, evaluation_loader, resolve_cut
 from mgcl.config import Config, with_values
 from mgcl.datasets.build import EpisodeSet, benchmark
 from mgcl.datasets.episodes import write_manifest
 from mgcl.engine import Evaluation, Setup, evaluate
 from mgcl.model.backbone import build_backbone
 from mgcl.report import EpisodeRow, Report, Row
-from mgcl.runlog import read_records
-from mgcl.training import (
-    build_network,
-    cuts_to_try,
-    draw_panels,
-    evaluation_loader,
-    resolve_cut,
-)
 
 EVERYTHING, PROTOTYPES = "everything foreground", "cosine prototypes, untrained"
 
@@ -187,59 +180,6 @@ def episode_rows(result: Result, wanted: float | str = 0.5) -> Iterator[EpisodeR
         ids, classes = evaluation.episode_ids.tolist(), evaluation.episode_class.tolist()
         for episode_id, class_id, iou in zip(ids, classes, ious, strict=True):
             yield EpisodeRow(name, result.shots, words, episode_id, class_id, iou)
-
-
-def write_panels(config: Config, result: Result, part: EpisodeSet, setup: Setup) -> list[str]:
-    """Pictures of the best, the median and the worst episodes; paths relative to the run.
-
-    They replace those of an earlier test.
-    """
-    from mgcl.visualize import write_png
-
-    for old in config.run_dir.glob(f"panels/{result.shots}shot_*.png"):
-        old.unlink()
-    cut = resolve_cut(config.test.cut, result.candidate.cut)
-    order = result.evaluation.episode_iou(cut).argsort(descending=True, stable=True).tolist()
-    written = []
-    middle = max(0, (len(order) - config.test.panels) // 2)
-    for kind, first in ("best", 0), ("median", middle), ("worst", -config.test.panels):
-        places = range(len(order))[first:][: config.test.panels]
-        ids = [part.ids[order[place]] for place in places]
-        panels = draw_panels(
-            result.candidate.model,
-            part.dataset,
-            ids,
-            setup=setup,
-            cut=cut,
-            vote_share=config.test.vote_share,
-        )
-        for number, (name, panel) in enumerate(panels, start=1):
-            path = f"panels/{result.shots}shot_{kind}_{number}_{name}.png"
-            write_png(config.run_dir / path, panel)
-            written.append(path)
-    return written
-
-
-def write_curves(config: Config, results: list[Result]) -> dict[str, dict[float, float]]:
-    """The plots of mIoU over the threshold and over the epochs; returns the former's numbers."""
-    from mgcl.visualize import learning_curve, threshold_plot
-
-    first = results[0].candidate
-    decisive = [r for r in results if r.candidate is first]
-    curves = {f"{r.shots}-shot": r.evaluation.curve() for r in decisive}
-    marks = {"argmax 0.5": 0.5}
-    if first.cut is not None:
-        marks[f"calibrated {first.cut:.2f}"] = first.cut
-    title = f"{first.name}: mIoU over the decision threshold"
-    threshold_plot(config.run_dir / "threshold.png", curves, marks=marks, title=title)
-    epochs: dict[int, dict[str, Any]] = {}
-    for record in read_records(config.run_dir / "log.jsonl"):
-        if record["kind"] in ("train", "validation"):
-            epochs.setdefault(record["epoch"], {}).update(record, kind="epoch")
-    validated = [record for record in epochs.values() if "miou" in record]
-    if validated:
-        learning_curve(config.run_dir / "learning_curve.png", validated)
-    return curves
 
 
 def build_report(

@@ -1,43 +1,36 @@
 """A training run on disk: its network and optimiser, its log, its checkpoints, where it stands."""
 
 import dataclasses
-import os
-import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
-from torch.utils.data import default_collate
 from tqdm import tqdm
 
 from mgcl import checkpoint, distributed
-from mgcl.allocator import keep_freed_memory
+from mgcl.build import (
+    CHOOSING,
+    build_network,
+    build_setup,
+    cuts_to_try,
+    different_constants,
+    evaluation_loader,
+    resolve_cut,
+)
 from mgcl.config import Config, to_toml
 from mgcl.datasets.build import EpisodeSet, benchmark, spread
-from mgcl.datasets.episodes import Episode, EpisodeDataset
-from mgcl.datasets.loader import build_loader, load_batches
-from mgcl.engine import CUTS, Evaluation, Setup, TrainingResult, evaluate
+from mgcl.datasets.episodes import Episode
+from mgcl.datasets.loader import load_batches
+from mgcl.engine import Evaluation, TrainingResult, evaluate
 from mgcl.files import write_text
-from mgcl.metrics import Scores, foreground_iou
-from mgcl.model.network import MGCL, aggregate_shots, build_model
+from mgcl.metrics import Scores
 from mgcl.optim import build_optimizer
+from mgcl.pictures import draw_panels
 from mgcl.runlog import RunLog
 
 PANEL_EPISODES = 4
-
-# What a resumed run may not change: the sections that it learns by, less where things lie and how
-# fast they come, and the constants of the test that choose its best epoch.
-LEARNING = ("data", "masks", "model", "train")
-CHOOSING = ("test.cut", "test.supports")
-FREE = {
-    *("data.root", "data.lists_dir", "data.workers", "train.resume", "train.log_every"),
-    *("masks.root", "masks.images", "masks.shard", "masks.image_batch", "masks.prompt_batch"),
-    *("masks.sam_checkpoint", "masks.compile"),
-}
 
 
 @dataclasses.dataclass
@@ -57,39 +50,6 @@ class State:
     """Episodes that chose the best epoch, in words."""
     calibrated_on: str = ""
     """Episodes that the threshold was found on, in words."""
-
-
-def make_reproducible(config: Config) -> None:
-    """Seed every generator; with train.deterministic only deterministic algorithms are left."""
-    random.seed(config.train.seed)
-    np.random.seed(config.train.seed)
-    torch.manual_seed(config.train.seed)
-    if config.run.threads:
-        torch.set_num_threads(config.run.threads)
-    if config.train.deterministic:  # cuBLAS has to know before its first product
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(config.train.deterministic)
-    torch.backends.cudnn.benchmark = not config.train.deterministic
-
-
-def build_network(config: Config) -> MGCL:
-    """The configured network; its random part depends on train.seed alone."""
-    make_reproducible(config)
-    keep_freed_memory()
-    model = build_model(
-        config.model.backbone,
-        config.model.weights,
-        mgfe=config.model.mgfe,
-        background=config.model.background,
-        decoder_masks=config.model.decoder_masks,
-    )
-    model.backbone.requires_grad_(not config.train.freeze_backbone)
-    return model
-
-
-def build_setup(config: Config, device: torch.device) -> Setup:
-    """How a forward pass is done."""
-    return Setup(device, config.train.precision, config.data.ignore_label == "background")
 
 
 class Run:
@@ -311,72 +271,3 @@ def epoch_batches(ids: Sequence[int], epochs: int, batch_size: int) -> list[list
         [list(ids[i : min(i + batch_size, end)]) for i in range(end - size, end, batch_size)]
         for end in range(size, len(ids) + 1, size)
     ]
-
-
-def evaluation_loader(part: EpisodeSet, config: Config) -> Iterable[Episode]:
-    """Batches of this process's share of the episodes."""
-    return build_loader(
-        part.dataset,
-        distributed.share(part.ids),
-        batch_size=config.test.batch_size,
-        workers=config.data.workers,
-        pin_memory=True,
-    )
-
-
-def cuts_to_try(wanted: float | str) -> tuple[float, ...]:
-    """The thresholds of an evaluation, test.cut among them if it is a number."""
-    return CUTS if isinstance(wanted, str) else tuple(sorted({*CUTS, wanted}))
-
-
-def resolve_cut(wanted: float | str, calibrated: float | None) -> float:
-    """The number behind test.cut; 0.5 where nothing is calibrated yet."""
-    if wanted != "calibrated":
-        return float(wanted)
-    return 0.5 if calibrated is None else calibrated
-
-
-def different_constants(
-    saved: dict[str, dict[str, Any]], config: Config, *, choosing: Sequence[str] = ()
-) -> list[str]:
-    """Constants that change a training's numbers and differ: "train.lr 0.01 -> 0.02".
-
-    `choosing` names constants to compare besides; those of the test choose nothing any more once
-    the training is done.
-    """
-    now = config.model_dump(mode="json", exclude_none=True)
-    differing = []
-    for section, constants in now.items():
-        before = saved.get(section, {})
-        for key in sorted(constants.keys() | before.keys()):
-            name = f"{section}.{key}"
-            counts = name in choosing or (section in LEARNING and name not in FREE)
-            if counts and before.get(key) != constants.get(key):
-                differing.append(f"{name} {before.get(key)} -> {constants.get(key)}")
-    return differing
-
-
-def draw_panels(
-    model: nn.Module,
-    dataset: EpisodeDataset,
-    ids: Sequence[int],
-    *,
-    setup: Setup,
-    cut: float,
-    vote_share: float = 0.4,
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Segment single episodes and draw them: (name, (h, w, 3) uint8) each."""
-    from mgcl.visualize import episode_panel
-
-    names = dataset.source.benchmark.class_names
-    model.eval()
-    for episode_id in ids:
-        episode = dataset[episode_id]
-        with torch.inference_mode():
-            logits = setup.forward(model, setup.move(default_collate([episode])))
-            prediction = aggregate_shots(logits, cut=cut, vote_share=vote_share)[0].cpu().numpy()
-            probability = logits.softmax(dim=2)[0, :, 1].mean(dim=0).cpu().numpy()
-        name = names[int(episode.class_id)]
-        iou = 100 * float(foreground_iou(torch.from_numpy(prediction), episode.query_label))
-        title = f"{name}, episode {episode_id}: IoU {iou:.1f} % at {cut:.2f}"
-        yield f"{episode_id}_{name}", episode_panel(episode, probability, prediction, title=title)

@@ -14,7 +14,15 @@ FILES = sorted([*REPOSITORY.glob("mgcl/**/*.py"), *REPOSITORY.glob("main_*.py")]
 
 # What builds from the config; besides, programs (with a `__main__` block) may read it.
 BUILDERS = {
-    *("mgcl.config", "mgcl.datasets.build", "mgcl.training", "mgcl.testing", "mgcl.sweep_jobs")
+    *(
+        "mgcl.build",
+        "mgcl.config",
+        "mgcl.datasets.build",
+        "mgcl.pictures",
+        "mgcl.training",
+        "mgcl.testing",
+        "mgcl.sweep_jobs",
+    )
 }
 
 

@@ -1,0 +1,104 @@
+"""From the config to what a run computes with: network, set-up, batches to evaluate, thresholds."""
+
+import os
+import random
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from mgcl import distributed
+from mgcl.allocator import keep_freed_memory
+from mgcl.config import Config
+from mgcl.datasets.build import EpisodeSet
+from mgcl.datasets.episodes import Episode
+from mgcl.datasets.loader import build_loader
+from mgcl.engine import CUTS, Setup
+from mgcl.model.network import MGCL, build_model
+
+# What a resumed run may not change: the sections that it learns by, less where things lie and how
+# fast they come, and the constants of the test that choose its best epoch.
+LEARNING = ("data", "masks", "model", "train")
+CHOOSING = ("test.cut", "test.supports")
+FREE = {
+    *("data.root", "data.lists_dir", "data.workers", "train.resume", "train.log_every"),
+    *("masks.root", "masks.images", "masks.shard", "masks.image_batch", "masks.prompt_batch"),
+    *("masks.sam_checkpoint", "masks.compile"),
+}
+
+
+def make_reproducible(config: Config) -> None:
+    """Seed every generator; with train.deterministic only deterministic algorithms are left."""
+    random.seed(config.train.seed)
+    np.random.seed(config.train.seed)
+    torch.manual_seed(config.train.seed)
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    if config.train.deterministic:  # cuBLAS has to know before its first product
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(config.train.deterministic)
+    torch.backends.cudnn.benchmark = not config.train.deterministic
+
+
+def build_network(config: Config) -> MGCL:
+    """The configured network; its random part depends on train.seed alone."""
+    make_reproducible(config)
+    keep_freed_memory()
+    model = build_model(
+        config.model.backbone,
+        config.model.weights,
+        mgfe=config.model.mgfe,
+        background=config.model.background,
+        decoder_masks=config.model.decoder_masks,
+    )
+    model.backbone.requires_grad_(not config.train.freeze_backbone)
+    return model
+
+
+def build_setup(config: Config, device: torch.device) -> Setup:
+    """How a forward pass is done."""
+    return Setup(device, config.train.precision, config.data.ignore_label == "background")
+
+
+def evaluation_loader(part: EpisodeSet, config: Config) -> Iterable[Episode]:
+    """Batches of this process's share of the episodes."""
+    return build_loader(
+        part.dataset,
+        distributed.share(part.ids),
+        batch_size=config.test.batch_size,
+        workers=config.data.workers,
+        pin_memory=True,
+    )
+
+
+def cuts_to_try(wanted: float | str) -> tuple[float, ...]:
+    """The thresholds of an evaluation, test.cut among them if it is a number."""
+    return CUTS if isinstance(wanted, str) else tuple(sorted({*CUTS, wanted}))
+
+
+def resolve_cut(wanted: float | str, calibrated: float | None) -> float:
+    """The number behind test.cut; 0.5 where nothing is calibrated yet."""
+    if wanted != "calibrated":
+        return float(wanted)
+    return 0.5 if calibrated is None else calibrated
+
+
+def different_constants(
+    saved: dict[str, dict[str, Any]], config: Config, *, choosing: Sequence[str] = ()
+) -> list[str]:
+    """Constants that change a training's numbers and differ: "train.lr 0.01 -> 0.02".
+
+    `choosing` names constants to compare besides; those of the test choose nothing any more once
+    the training is done.
+    """
+    now = config.model_dump(mode="json", exclude_none=True)
+    differing = []
+    for section, constants in now.items():
+        before = saved.get(section, {})
+        for key in sorted(constants.keys() | before.keys()):
+            name = f"{section}.{key}"
+            counts = name in choosing or (section in LEARNING and name not in FREE)
+            if counts and before.get(key) != constants.get(key):
+                differing.append(f"{name} {before.get(key)} -> {constants.get(key)}")
+    return differing
