@@ -26,9 +26,9 @@ START = {"shots": 1, "size": 256, "batch": 1}
 
 def measure(backbone: str, shots: int, size: int, batch: int) -> dict[str, float]:
     """Median seconds and MiB of one case, in this process."""
-    keep_freed_memory()
     model, inputs = build_model(backbone, "none").eval(), episodes(batch, shots, size).ours()
     before = resident("VmRSS")
+    keep_freed_memory()  # not before: what building has freed would not be counted
     Path("/proc/self/clear_refs").write_text("5")
     with torch.inference_mode():
         seconds = alternate({"ours": lambda: model(*inputs)}, rounds=1, seconds=2)["ours"].median
