@@ -113,9 +113,9 @@ class Correlation(NamedTuple):
             yield self._replace(query=self.query.part(slice(start, start + step)))
 
     def dense(self) -> Tensor:
-        """Multiply out: -> (B, hs, ws, hq, wq, C), the support dims in front."""
+        """Multiply out: -> (B, hs, ws, hq*wq, C), the support dims in front."""
         both = cosine(self.query, self.support)[..., None] * self.gates[:, :, None]
-        return both.unflatten(2, self.query.size).unflatten(1, self.support.size)
+        return both.unflatten(1, self.support.size)
 
 
 def foreground_background_correlation(query: Tensor, support: Tensor, label: Tensor) -> Tensor:
@@ -131,7 +131,8 @@ def foreground_background_correlation(query: Tensor, support: Tensor, label: Ten
     """
     guided = guide(support, None)
     correlation = Correlation(guide(query, None, EPSILON), guided, gates(guided, label))
-    return correlation.dense().permute(0, 5, 3, 4, 1, 2)
+    both = correlation.dense().unflatten(3, correlation.query.size)
+    return both.permute(0, 5, 3, 4, 1, 2)
 
 
 def _size(feature: Tensor) -> tuple[int, int]:

@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mgcl.model.fbc import Correlation, cosine
-from mgcl.model.gated import gated_support_conv
+from mgcl.model.fbc import Correlation
 from mgcl.model.mgfe import mask_mean
 
 CHUNK = 2**26  # cosines held at a time (256 MiB in float32); more are computed a part at a time
@@ -37,7 +36,8 @@ class CenterPivotConv4d(nn.Module):
         if x.shape[1:3] == (1, 1):
             return self._single_support_position(x)
         kept = x[:, :: self.stride, :: self.stride]
-        return self._over_query(kept) + self._over_support(x)
+        over_support = self._over_support(x.flatten(3, 4)).unflatten(3, x.shape[3:5])
+        return self._over_query(kept) + over_support
 
     def _over_query(self, x: Tensor) -> Tensor:
         """conv1 at every support position, with the biases of both."""
@@ -50,12 +50,12 @@ class CenterPivotConv4d(nn.Module):
         return self.conv1.bias + self.conv2.bias
 
     def _over_support(self, x: Tensor) -> Tensor:
-        hq, wq = x.shape[3:5]
-        volume = x.flatten(3, 4).permute(0, 4, 1, 2, 3)  # (B, C, hs, ws, hq*wq), channels last
+        """conv2 without its bias: (B, hs, ws, Q, C) -> (B, hs', ws', Q, C')."""
+        volume = x.permute(0, 4, 1, 2, 3)  # (B, C, hs, ws, Q), channels last
         weight = self.conv2.weight[..., None]  # (C', C, k, k, 1)
         stride = (self.stride, self.stride, 1)
         volume = F.conv3d(volume, weight, None, stride, (self.pad, self.pad, 0))
-        return volume.permute(0, 2, 3, 4, 1).unflatten(3, (hq, wq))
+        return volume.permute(0, 2, 3, 4, 1)
 
     def _single_support_position(self, x: Tensor) -> Tensor:
         """With one support position conv2 is its centre alone, which conv1's centre takes up."""
@@ -78,20 +78,13 @@ class CorrelationConv4d(CenterPivotConv4d):
         else:
             parts = [self._chunk(chunk) for chunk in chunks]
         over_support, kept = (_join(x) for x in zip(*parts, strict=True))
-        gates = self._gates(correlation)[:, :: self.stride, :: self.stride, None]
-        gated = (kept[..., None] * gates).unflatten(3, correlation.query.size)
-        return self._over_query(gated) + over_support.unflatten(3, correlation.query.size)
+        size = correlation.query.size
+        return self._over_query(kept.unflatten(3, size)) + over_support.unflatten(3, size)
 
     def _chunk(self, correlation: Correlation) -> tuple[Tensor, Tensor]:
-        """For some query pixels: conv2 of the correlation, and the cosines that conv1 needs."""
-        cosines = cosine(correlation.query, correlation.support)
-        cosines = cosines.unflatten(1, correlation.support.size)  # (B, hs, ws, some of hq*wq)
-        gates = self._gates(correlation)
-        return gated_support_conv(cosines, gates, self.conv2.weight, self.stride)
-
-    @staticmethod
-    def _gates(correlation: Correlation) -> Tensor:
-        return correlation.gates.unflatten(1, correlation.support.size)  # (B, hs, ws, C)
+        """For some query pixels: conv2 of the correlation, and what of it conv1 needs."""
+        both = correlation.dense()  # (B, hs, ws, some of hq*wq, C)
+        return self._over_support(both), both[:, :: self.stride, :: self.stride]
 
 
 def _join(chunks: tuple[Tensor, ...]) -> Tensor:
