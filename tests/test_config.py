@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from mgcl.config import Config, ConfigError, load, load_or_exit, to_toml, with_values
+from mgcl.config import (
+    Config,
+    ConfigError,
+    load,
+    load_or_exit,
+    load_runs_or_exit,
+    to_toml,
+    with_values,
+)
 from tests.small_run import REPOSITORY
 
 PRESETS = sorted((REPOSITORY / "configs").glob("*.toml"))
@@ -241,3 +249,19 @@ def test_help_shows_every_constant_with_its_meaning(capsys, tmp_path):
         assert f"--{section}.{key} " in shown
         meaning = Config.model_fields[section].annotation.model_fields[key].description
         assert "".join(meaning.split())[:40] in "".join(shown.split()), f"{section}.{key}"
+
+
+@pytest.mark.parametrize("words", [["--train.seed", "2..4"], ["--train.seed=2..4"]])
+def test_a_range_of_seeds_stands_for_several_runs_with_folders_of_their_own(words):
+    configs = load_runs_or_exit(words)
+    assert [config.train.seed for config in configs] == [2, 3, 4]
+    assert len({config.run_dir for config in configs}) == 3
+    named = load_runs_or_exit([*words, "--run.name", "mine"])
+    assert [config.run.name for config in named] == ["mine_seed2", "mine_seed3", "mine_seed4"]
+
+
+def test_a_range_of_seeds_that_runs_backwards_is_refused(capsys):
+    with pytest.raises(SystemExit) as end:
+        load_runs_or_exit(["--train.seed", "4..2"])
+    assert end.value.code == 2
+    assert "train.seed" in capsys.readouterr().err
