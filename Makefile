@@ -17,7 +17,7 @@ data/demo/splits/val/fold2.txt: | setup
 	$(RUN) -m mgcl.datasets.synthetic --to data/demo
 
 test: setup lint
-	$(RUN) -m pytest
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .
