@@ -17,7 +17,7 @@ def inward(x: torch.Tensor) -> torch.Tensor:
 
 
 def whole(correlation):
-    return correlation.dense().unflatten(3, correlation.query.size)  # (B, hs, ws, hq, wq, C)
+    return correlation.dense()[0].unflatten(3, correlation.query.size)  # (B, hs, ws, hq, wq, C)
 
 
 def outward(x: torch.Tensor) -> torch.Tensor:
@@ -70,10 +70,10 @@ def test_an_encoder_equals_the_definition_forward_and_backward(sizes):
         assert torch.allclose(p.grad, q.grad, rtol=1e-7, atol=1e-8)
 
 
-def guided(shape, seed: int, epsilon: float = 0.0):
+def guided(shape, seed: int):
     """Random features of one level without masks."""
     g = torch.Generator().manual_seed(seed)
-    return guide(torch.randn(shape, generator=g, dtype=torch.float64), None, epsilon)
+    return guide(torch.randn(shape, generator=g, dtype=torch.float64), None)
 
 
 def random_correlation(query, support, seed: int, halves: int = 2) -> Correlation:
@@ -81,7 +81,7 @@ def random_correlation(query, support, seed: int, halves: int = 2) -> Correlatio
     g = torch.Generator().manual_seed(seed)
     gates = torch.rand(2, support[0] * support[1], halves, generator=g, dtype=torch.float64)
     return Correlation(
-        guided((2, 5, *query), seed, 1e-5),
+        guided((2, 5, *query), seed).unit(),
         guided((2, 5, *support), seed + 1),
         (gates - 0.2).clamp_min(0),
     )

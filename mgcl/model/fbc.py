@@ -1,9 +1,9 @@
 """Foreground-background correlation (FBC), Sec. III-C of the paper.
 
-The support label only scales each support pixel, so one product of normalised features serves the
-foreground and the background half: with q' = q / (|q| + e) and s' = s / |s|,
+The support label only scales each support pixel, so one product of features serves the foreground
+and the background half: with q' = q / (|q| + e) and e = 1e-5,
 
-    corr_fg = relu(q' . s') * g_fg,   g_fg = l |s| / (l |s| + e),   e = 1e-5,
+    corr_fg = relu(q' . s) * g_fg,   g_fg = l / (l |s| + e),
 
 where l is the resized foreground label of the support pixel, and likewise for the background.
 
@@ -13,7 +13,7 @@ number for each pair of masks.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -25,18 +25,24 @@ EPSILON = 1e-5
 
 
 class Guided(NamedTuple):
-    """Mask-guided features of one level, scaled to unit length pixel by pixel."""
+    """Mask-guided features of one level: each pixel's own feature and the mean of its mask."""
 
     pixels: Tensor
-    """(B, h*w, C) the pixels' own features, scaled."""
+    """(B, h*w, C) the pixels' own features."""
     assigned: Tensor | None
-    """(B, h*w, M) the one-hot assignment to masks, scaled; None without masks."""
+    """(B, h*w, M) the one-hot assignment to masks; None without masks."""
     means: Tensor | None
     """(B, M, C) the masks' mean features; None without masks."""
     norm: Tensor
-    """(B, h*w) length before scaling, float32."""
+    """(B, h*w) length of the joint feature, float32; `unit` leaves it as it was."""
     size: tuple[int, int]
     """(h, w)."""
+
+    def unit(self) -> "Guided":
+        """Divide each pixel's joint feature by (length + epsilon), as a query's."""
+        scale = (1 / (self.norm + EPSILON))[..., None]
+        assigned = self.assigned * scale if self.assigned is not None else None
+        return self._replace(pixels=self.pixels * scale, assigned=assigned)
 
     def part(self, pixels: slice) -> "Guided":
         """Some of the pixels; `size` is that of the whole."""
@@ -46,18 +52,17 @@ class Guided(NamedTuple):
         )
 
 
-def guide(feature: Tensor, assigned: Tensor | None, epsilon: float = 0.0) -> Guided:
-    """Join each pixel's feature with its mask's mean and divide by (length + epsilon).
+def guide(feature: Tensor, assigned: Tensor | None) -> Guided:
+    """Join each pixel's feature with its mask's mean.
 
     Args:
         feature: (B, C, h, w).
         assigned: (B, h*w, M) from `mgfe.assignment`; None leaves the features as they are.
-        epsilon: added to the length; with 0 a zero feature stays zero.
     """
     with torch.autocast(feature.device.type, enabled=False):  # lengths in float32 at least
         feature = feature.to(torch.promote_types(feature.dtype, torch.float32))
         pixels = feature.flatten(2).transpose(1, 2)  # (B, h*w, C)
-        square = pixels.square().sum(dim=-1)
+        square = torch.linalg.vector_norm(pixels, dim=-1).square()
         means = None
         if assigned is not None:
             assigned = assigned.to(feature.dtype)
@@ -65,27 +70,25 @@ def guide(feature: Tensor, assigned: Tensor | None, epsilon: float = 0.0) -> Gui
             # A row of `assigned` picks one mask, so |A P|^2 = A |P|^2.
             square = square + (assigned @ means.square().sum(dim=-1, keepdim=True))[..., 0]
         norm = square.clamp_min(1e-20).sqrt()
-        scale = (1 / (norm + epsilon))[..., None]
-        scaled = assigned * scale if assigned is not None else None
-    return Guided(pixels * scale, scaled, means, norm, _size(feature))
+    return Guided(pixels, assigned, means, norm, _size(feature))
 
 
-def cosine(query: Guided, support: Guided) -> Tensor:
+def similarity(query: Guided, support: Guided) -> Tensor:
     """Products of all pairs of pixels, clamped at 0: -> (B, hs*ws, hq*wq)."""
     product = support.pixels @ query.pixels.transpose(1, 2)
     if query.assigned is not None and support.assigned is not None:
         assert query.means is not None and support.means is not None
         pairs = support.means @ query.means.transpose(1, 2)  # (B, M, M)
         pairs = pairs @ query.assigned.transpose(1, 2)  # (B, M, hq*wq)
-        product = torch.baddbmm(product, support.assigned, pairs)
+        product.baddbmm_(support.assigned.to(product.dtype), pairs)
     return product.relu_()
 
 
 def gates(support: Guided, label: Tensor) -> Tensor:
-    """What the support label leaves of each support pixel.
+    """What the support label leaves of each support pixel, over its length.
 
     Args:
-        support: the support's features.
+        support: the support's features, not scaled.
         label: (B, H, W) integers, 1 = foreground, 0 = background, anything else is neither.
 
     Returns:
@@ -93,29 +96,79 @@ def gates(support: Guided, label: Tensor) -> Tensor:
     """
     halves = torch.stack([label == 1, label == 0], dim=1).to(support.norm.dtype)
     halves = F.interpolate(halves, size=support.size, mode="bilinear", align_corners=True)
-    lengths = halves.flatten(2).transpose(1, 2) * support.norm[..., None]  # (B, hs*ws, 2)
-    return lengths / (lengths + EPSILON)
+    halves = halves.flatten(2).transpose(1, 2)  # (B, hs*ws, 2)
+    return halves / (halves * support.norm[..., None] + EPSILON)
 
 
 class Correlation(NamedTuple):
     """The 4-D correlation of one level, not multiplied out."""
 
     query: Guided
+    """Of unit length."""
     support: Guided
     gates: Tensor
     """(B, hs*ws, C), see `gates`; C is 2, or 1 for the foreground alone."""
 
     def chunks(self, limit: int) -> Iterator["Correlation"]:
-        """Split the query's pixels so that no part has more than `limit` cosines."""
+        """Split the query's pixels so that no part has more than `limit` products."""
         pixels, positions = self.query.pixels.shape[1], self.gates.shape[:2].numel()  # B*hs*ws
         step = max(1, min(pixels, limit // positions))
         for start in range(0, pixels, step):
             yield self._replace(query=self.query.part(slice(start, start + step)))
 
-    def dense(self) -> Tensor:
-        """Multiply out: -> (B, hs, ws, hq*wq, C), the support dims in front."""
-        both = cosine(self.query, self.support)[..., None] * self.gates[:, :, None]
-        return both.unflatten(1, self.support.size)
+    def dense(self, stride: int = 1) -> tuple[Tensor, Tensor]:
+        """Multiply out.
+
+        Returns:
+            (B, hs, ws, hq*wq, C), the support dims in front, and a copy of what of it every
+            `stride`-th row and column of the support hold.
+        """
+        product = similarity(self.query, self.support).unflatten(1, self.support.size)
+        return _Gated.apply(product, self.gates.unflatten(1, self.support.size), stride)
+
+
+class _Gated(torch.autograd.Function):
+    """`product[..., None] * gates[..., None, :]` and its strided part.
+
+    Differentiated by autograd, the gradient of the strided part would be spread over zeros of the
+    whole, and each half's gradient written out before they are summed.
+    """
+
+    @staticmethod
+    def forward(product: Tensor, gates: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+        """(B, hs, ws, Q), (B, hs, ws, C) -> (B, hs, ws, Q, C), (B, hs', ws', Q, C)."""
+        both = product[..., None] * gates[..., None, :]
+        return both, both[:, ::stride, ::stride].clone(memory_format=torch.contiguous_format)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Any) -> None:
+        """Keep the inputs."""
+        ctx.save_for_backward(*inputs[:2])
+        ctx.stride = inputs[2]
+
+    @staticmethod
+    def backward(ctx: Any, both: Tensor, kept: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+        """Gradients of the two outputs -> of product and gates."""
+        product, gates = ctx.saved_tensors
+        strided = (slice(None), slice(None, None, ctx.stride), slice(None, None, ctx.stride))
+        of_product = _weighted(both, gates)
+        of_product[strided] += _weighted(kept, gates[strided])
+        of_gates = _projected(both, product)
+        of_gates[strided] += _projected(kept, product[strided])
+        return of_product.to(product.dtype), of_gates.to(gates.dtype), None
+
+
+def _weighted(gradient: Tensor, gates: Tensor) -> Tensor:
+    """Sum of the halves: (..., Q, C), (..., C) -> (..., Q)."""
+    total = gradient[..., 0] * gates[..., None, 0]
+    for half in range(1, gates.shape[-1]):
+        total = total.addcmul_(gradient[..., half], gates[..., None, half])
+    return total
+
+
+def _projected(gradient: Tensor, product: Tensor) -> Tensor:
+    """Sum over the query: (..., Q, C), (..., Q) -> (..., C)."""
+    return (product.to(gradient.dtype)[..., None, :] @ gradient)[..., 0, :]
 
 
 def foreground_background_correlation(query: Tensor, support: Tensor, label: Tensor) -> Tensor:
@@ -130,8 +183,8 @@ def foreground_background_correlation(query: Tensor, support: Tensor, label: Ten
         (B, 2, hq, wq, hs, ws), not negative.
     """
     guided = guide(support, None)
-    correlation = Correlation(guide(query, None, EPSILON), guided, gates(guided, label))
-    both = correlation.dense().unflatten(3, correlation.query.size)
+    correlation = Correlation(guide(query, None).unit(), guided, gates(guided, label))
+    both = correlation.dense()[0].unflatten(3, correlation.query.size)
     return both.permute(0, 5, 3, 4, 1, 2)
 
 

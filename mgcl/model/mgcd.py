@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from mgcl.model.fbc import Correlation
 from mgcl.model.mgfe import mask_mean
 
-CHUNK = 2**26  # cosines held at a time (256 MiB in float32); more are computed a part at a time
+CHUNK = 2**26  # products held at a time (256 MiB in float32); more are computed a part at a time
 
 
 class CenterPivotConv4d(nn.Module):
@@ -36,14 +36,15 @@ class CenterPivotConv4d(nn.Module):
         if x.shape[1:3] == (1, 1):
             return self._single_support_position(x)
         kept = x[:, :: self.stride, :: self.stride]
-        over_support = self._over_support(x.flatten(3, 4)).unflatten(3, x.shape[3:5])
-        return self._over_query(kept) + over_support
+        return self._over_query(kept, plus=self._over_support(x.flatten(3, 4)))
 
-    def _over_query(self, x: Tensor) -> Tensor:
-        """conv1 at every support position, with the biases of both."""
+    def _over_query(self, x: Tensor, plus: Tensor) -> Tensor:
+        """conv1 at every support position, with the biases of both, plus (B, hs, ws, hq*wq, C')."""
+        B, hs, ws, hq, wq, _ = x.shape
         planes = x.flatten(0, 2).permute(0, 3, 1, 2)  # (B*hs*ws, C, hq, wq), channels last
         planes = F.conv2d(planes, self.conv1.weight, self._bias(), padding=self.pad)
-        return planes.permute(0, 2, 3, 1).unflatten(0, x.shape[:3])
+        planes += plus.reshape(B * hs * ws, hq, wq, -1).permute(0, 3, 1, 2)
+        return planes.permute(0, 2, 3, 1).unflatten(0, (B, hs, ws))
 
     def _bias(self) -> Tensor:
         assert self.conv1.bias is not None and self.conv2.bias is not None
@@ -73,18 +74,17 @@ class CorrelationConv4d(CenterPivotConv4d):
     def forward(self, correlation: Correlation) -> Tensor:  # type: ignore[override]
         """-> (B, ceil(hs/stride), ceil(ws/stride), hq, wq, C')."""
         chunks = list(correlation.chunks(CHUNK))
-        if len(chunks) > 1 and torch.is_grad_enabled():  # the cosines are made again backward
+        if len(chunks) > 1 and torch.is_grad_enabled():  # the products are made again backward
             parts = [checkpoint(self._chunk, chunk, use_reentrant=False) for chunk in chunks]
         else:
             parts = [self._chunk(chunk) for chunk in chunks]
         over_support, kept = (_join(x) for x in zip(*parts, strict=True))
-        size = correlation.query.size
-        return self._over_query(kept.unflatten(3, size)) + over_support.unflatten(3, size)
+        return self._over_query(kept.unflatten(3, correlation.query.size), plus=over_support)
 
     def _chunk(self, correlation: Correlation) -> tuple[Tensor, Tensor]:
         """For some query pixels: conv2 of the correlation, and what of it conv1 needs."""
-        both = correlation.dense()  # (B, hs, ws, some of hq*wq, C)
-        return self._over_support(both), both[:, :: self.stride, :: self.stride]
+        both, kept = correlation.dense(self.stride)  # (B, hs, ws, some of hq*wq, C)
+        return self._over_support(both), kept
 
 
 def _join(chunks: tuple[Tensor, ...]) -> Tensor:

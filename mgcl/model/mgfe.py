@@ -17,9 +17,14 @@ def assignment(mask_map: Tensor, size: tuple[int, int], max_masks: int = 128) ->
         max_masks: largest mask number M.
 
     Returns:
-        (B, h*w, M) float32, a row of zeros for a pixel in no mask.
+        (B, h*w, min(M, h*w)) float32, a row of zeros for a pixel in no mask.
     """
     ids = F.interpolate(mask_map[:, None], size=size, mode="nearest").flatten(1)  # (B, h*w)
+    if ids.shape[1] < max_masks:  # fewer pixels than numbers: a mask is called by its first pixel
+        same = ids[:, :, None] == ids[:, None, :]
+        earlier = same.tril(-1).any(dim=2)  # (B, h*w) not the first pixel of its mask
+        counted = ~earlier & (ids > 0) & (ids <= max_masks)
+        return (same & counted[:, None]).float()
     numbers = torch.arange(1, max_masks + 1, device=ids.device, dtype=ids.dtype)
     return (ids[..., None] == numbers).float()  # (B, h*w, M)
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mgcl.model.backbone import Backbone, build_backbone
-from mgcl.model.fbc import EPSILON, Correlation, Guided, gates, guide
+from mgcl.model.fbc import Correlation, Guided, gates, guide
 from mgcl.model.mgcd import MGCD
 from mgcl.model.mgfe import assignment
 
@@ -48,16 +48,14 @@ class SegmentationHead(nn.Module):
         Returns:
             (B, 2, 2*h8, 2*w8) logits, background and foreground.
         """
-        query = self.guide(query_feats, query_mask_map, EPSILON)
+        query = [level.unit() for level in self.guide(query_feats, query_mask_map)]
         support = self.guide(support_feats, support_mask_map)
         return self.compare(query, support, support_label, query_mask_map)
 
-    def guide(
-        self, feats: Sequence[Tensor], mask_map: Tensor, epsilon: float = 0.0
-    ) -> list[Guided]:
-        """MGFE of every level; what a query needs once, whatever the number of supports."""
+    def guide(self, feats: Sequence[Tensor], mask_map: Tensor) -> list[Guided]:
+        """MGFE of every level."""
         return [
-            guide(f, assignment(mask_map, (f.shape[2], f.shape[3])) if self.mgfe else None, epsilon)
+            guide(f, assignment(mask_map, (f.shape[2], f.shape[3])) if self.mgfe else None)
             for f in feats
         ]
 
@@ -116,7 +114,7 @@ class MGCL(nn.Module):
         images = torch.cat([query_image, support_images.transpose(0, 1).flatten(0, 1)])
         levels = [f.split(B) for f in self.backbone(images)]  # query, support 1 .. support K
         head = self.segmentation_head
-        query = head.guide([f[0] for f in levels], query_mask_map, EPSILON)
+        query = [level.unit() for level in head.guide([f[0] for f in levels], query_mask_map)]
         logits = []
         for k in range(K):
             support = head.guide([f[k + 1] for f in levels], support_mask_maps[:, k])
