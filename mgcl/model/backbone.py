@@ -51,12 +51,19 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
 
-def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
-    """`norm(conv(x))` in one convolution, with the norm's running statistics."""
+def conv_norm(
+    x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d, padding: tuple[int, int] | None = None
+) -> Tensor:
+    """`norm(conv(x))` in one convolution, with the norm's running statistics.
+
+    `padding` takes the place of the convolution's own.
+    """
     assert norm.running_var is not None and norm.running_mean is not None
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
     shift = norm.bias - norm.running_mean * scale
-    return conv._conv_forward(x, conv.weight * scale[:, None, None, None], shift)
+    weight = conv.weight * scale[:, None, None, None]
+    around: Any = conv.padding if padding is None else padding
+    return F.conv2d(x, weight, shift, conv.stride, around, conv.dilation, conv.groups)
 
 
 class Bottleneck(models.resnet.Bottleneck):
@@ -69,7 +76,7 @@ class Bottleneck(models.resnet.Bottleneck):
         y = conv_norm(y, self.conv3, self.bn3)
         if self.downsample is not None:
             x = conv_norm(x, *self.downsample)
-        return (y + x).relu_()
+        return y.add_(x).relu_()
 
 
 class ResNet(Backbone, models.ResNet):
@@ -141,7 +148,8 @@ class EfficientNetLite0(Backbone):
 
     def levels(self, images: Tensor) -> list[Tensor]:
         """Strides 8, 16, 32."""
-        x = F.relu6(_same_conv_norm(images, self._conv_stem, self._bn0))
+        x = _same_conv_norm(images, self._conv_stem, self._bn0)
+        x = F.relu6(x, inplace=True)
         found = []
         for i, block in enumerate(self._blocks):
             x = _mobile_block(x, block)
@@ -151,20 +159,26 @@ class EfficientNetLite0(Backbone):
 
 
 def _same_conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
-    """`conv_norm` after the padding that the package keeps beside its convolutions."""
-    assert isinstance(conv.static_padding, nn.Module)
-    return conv_norm(conv.static_padding(x), conv, norm)
+    """`conv_norm` with the padding that the package keeps beside its convolutions.
+
+    Equal on both sides it goes into the convolution; only at a stride is it a copy.
+    """
+    pad: Any = conv.static_padding
+    left, right, top, bottom = pad.padding if isinstance(pad, nn.ZeroPad2d) else (0, 0, 0, 0)
+    if (left, top) == (right, bottom):
+        return conv_norm(x, conv, norm, (top, left))
+    return conv_norm(pad(x), conv, norm)
 
 
 def _mobile_block(x: Tensor, block: Any) -> Tensor:
     """EfficientNet-Lite's inverted residual block: expand, depthwise, project."""
     y = x
     if block._block_args.expand_ratio != 1:
-        y = F.relu6(_same_conv_norm(y, block._expand_conv, block._bn0))
-    y = F.relu6(_same_conv_norm(y, block._depthwise_conv, block._bn1))
+        y = F.relu6(_same_conv_norm(y, block._expand_conv, block._bn0), inplace=True)
+    y = F.relu6(_same_conv_norm(y, block._depthwise_conv, block._bn1), inplace=True)
     y = _same_conv_norm(y, block._project_conv, block._bn2)
     keeps_shape = block._block_args.stride == 1 and x.shape[1] == y.shape[1]
-    return x + y if block.id_skip and keeps_shape else y
+    return y.add_(x) if block.id_skip and keeps_shape else y
 
 
 def build_backbone(name: str, weights: str = "imagenet") -> Backbone:
