@@ -19,9 +19,10 @@ from mgcl import tables
 from mgcl.config import Config, load_or_exit
 from mgcl.masks.store import MaskStore
 
+from ..imagefile import read_image
 from . import build
 from .benchmarks import SPLITS, Benchmark
-from .images import read_image, read_label
+from .images import read_label
 from .lists import Entry, list_path, scan_list
 
 

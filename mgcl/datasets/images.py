@@ -1,8 +1,6 @@
 """From files to arrays: images as RGB, labels as ids, all at one size, with their mask maps."""
 
-import io
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,15 +9,13 @@ from typing import NamedTuple, Protocol
 import cv2
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from ..imagefile import decode_png, open_picture, read_bytes, read_image
 from .benchmarks import IGNORE_ID, Benchmark
 from .lists import Entry
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-_TIFF = (b"II*\0", b"MM\0*")
 _ID_MODES = ("L", "P", "I;16")  # of PIL: grey values or palette indices
-_RGB8, _GREY8 = b"\x08\x02", b"\x08\x00"  # PNG's bit depth and colour type
 
 
 class MaskSource(Protocol):
@@ -120,21 +116,6 @@ def with_min_object(
         return [e for e, part in zip(entries, covered, strict=True) if part >= share]
 
 
-def read_image(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read an image file of any usual kind as (H, W, 3) uint8 RGB.
-
-    Grey is repeated, alpha is dropped, palettes and CMYK are converted, 16-bit values keep their
-    high byte (v >> 8).
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is truncated, not an image, or of a kind without a range (float).
-    """
-    data = _read(path, "image")
-    image = _decode_png(data, _RGB8)
-    return _decode(path, data) if image is None else image
-
-
 def read_label(path: str | os.PathLike[str], benchmark: Benchmark) -> np.ndarray:
     """Read a label PNG as (H, W) uint8 ids: grey or palette index = id, RGB = official colours.
 
@@ -143,8 +124,8 @@ def read_label(path: str | os.PathLike[str], benchmark: Benchmark) -> np.ndarray
         ValueError: it cannot be read, its mode is another one, or it holds an id or colour that
             the benchmark does not know.
     """
-    data = _read(path, "label")
-    ids = _decode_png(data, _GREY8)
+    data = read_bytes(path, "label")
+    ids = decode_png(data, colour=False)
     if ids is None:
         ids = _decode_label(path, data, benchmark)
     high = ids[ids > len(benchmark.class_names)]
@@ -164,7 +145,7 @@ def read_values(path: str | os.PathLike[str], *, colours: bool) -> np.ndarray:
         FileNotFoundError: there is no such file.
         ValueError: it cannot be read, or holds no ids where ids are asked for.
     """
-    picture = _open(path, _read(path, "label"))
+    picture = open_picture(path, read_bytes(path, "label"))
     if colours:
         return _colour_codes(picture)
     if picture.mode not in _ID_MODES:
@@ -212,74 +193,8 @@ def _nearest(length: int, size: int) -> np.ndarray:
     return np.minimum(index, length - 1)
 
 
-def _read(path: str | os.PathLike[str], what: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"no {what} {path}: check the data root and the lists (see data/README.md)"
-        ) from None
-
-
-def _open(path: str | os.PathLike[str], data: bytes) -> Image.Image:
-    """Open and decode with PIL; every failure is a ValueError that names the file."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of size (checked) and odd tags
-            picture = Image.open(io.BytesIO(data))
-            picture.load()
-        return picture
-    except UnidentifiedImageError:
-        raise ValueError(f"{path} is not a readable image: is it damaged?") from None
-    except Image.DecompressionBombError:
-        raise ValueError(f"{path} is too large to load whole: cut it into tiles first") from None
-    except Exception as error:  # PIL's parsers raise anything on damaged bytes
-        raise ValueError(f"{path} is damaged ({error}): fetch or write it again") from None
-
-
-def _decode_png(data: bytes, kind: bytes) -> np.ndarray | None:
-    """The usual PNGs, twice as fast as PIL and equal to it; None for any other or damaged file."""
-    if data[:8] != _PNG or data[24:26] != kind or not _has_end(data):
-        return None
-    flag = cv2.IMREAD_COLOR_RGB if kind == _RGB8 else cv2.IMREAD_GRAYSCALE
-    return _cv2_decode(data, flag)
-
-
-def _cv2_decode(data: bytes, flag: int) -> np.ndarray | None:
-    try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), flag)
-    except cv2.error:  # a damaged header that asks for an impossible size
-        return None
-
-
-def _has_end(png: bytes) -> bool:
-    """Whether the chunks lead to the end mark; libpng would allocate what a broken length says."""
-    start = 8
-    while start + 12 <= len(png):
-        if png[start + 4 : start + 8] == b"IEND":
-            return True
-        start += 12 + int.from_bytes(png[start : start + 4], "big")
-    return False
-
-
-def _decode(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
-    try:
-        picture = _open(path, data)
-    except ValueError:  # PIL reads no 16-bit RGB TIFF
-        image = _cv2_decode(data, cv2.IMREAD_UNCHANGED) if data[:4] in _TIFF else None
-        if image is None or image.dtype != np.uint16 or image.ndim != 3:
-            raise
-        return np.ascontiguousarray((image[:, :, 2::-1] // 256).astype(np.uint8))
-    if picture.mode == "F":
-        raise ValueError(f"{path} holds floating-point values: convert it to 8-bit RGB")
-    if picture.mode.startswith("I"):
-        grey = (np.array(picture).clip(0, 65535) // 256).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
-    return np.array(picture.convert("RGB"))
-
-
 def _decode_label(path: str | os.PathLike[str], data: bytes, benchmark: Benchmark) -> np.ndarray:
-    picture = _open(path, data)
+    picture = open_picture(path, data)
     if picture.mode in _ID_MODES:
         return np.array(picture)
     if picture.mode in ("RGB", "RGBA") and benchmark.palette:

@@ -24,9 +24,10 @@ import numpy as np
 from tqdm import tqdm
 
 from ..files import write_bytes
+from ..imagefile import read_image
 from . import own
 from .benchmarks import BENCHMARKS, SPLITS, Benchmark
-from .images import read_image, read_label
+from .images import read_label
 from .lists import Entry, write_lists
 from .tiles import LABEL_SUFFIX, Cut, Picture, class_pixels, count_tiles, cut_picture, image_name
 

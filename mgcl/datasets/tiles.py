@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from ..files import write_bytes, write_json
+from ..imagefile import read_image
 from .benchmarks import IGNORE_ID, Benchmark
-from .images import read_image
 
 LABEL_SUFFIX = "_instance_color_RGB"  # iSAID's labels have it behind the image's name
 

@@ -10,8 +10,8 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from tqdm import tqdm
 
+from mgcl.imagefile import UnreadableImage, image_size, read_image
 from mgcl.masks import BatchedMaskGenerator, MaskGenerator
-from mgcl.masks.images import UnreadableImage, image_size, read_image
 from mgcl.masks.mask_map import as_mask_map
 from mgcl.masks.store import MaskStore
 

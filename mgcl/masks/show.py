@@ -15,7 +15,8 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from mgcl.files import atomic_write, write_json
-from mgcl.masks.images import find_images, read_image
+from mgcl.imagefile import read_image
+from mgcl.masks.images import find_images
 from mgcl.masks.store import MaskStore, MaskStoreError
 from mgcl.paint import enlarge, mask_overlay
 
