@@ -104,11 +104,16 @@ class ReferenceEpisodes(Dataset):
 
 
 def loaders(
-    tree: Tree, *, batch: int, episodes: int, workers: int, size: int = 256
+    tree: Tree, *, batch: int, episodes: int, workers: int, cached: bool, size: int = 256
 ) -> dict[str, Callable[[], object]]:
-    """Functions that load `episodes` episodes with either program's loader."""
+    """Functions that load `episodes` episodes with either program's loader.
+
+    `cached` lets ours keep what it has decoded, so that every call but the first is a later epoch.
+    """
     plan = ShuffledPlan(ISAID, tree.entries, seed=0)
-    ours = EpisodeDataset(ImageSource(ISAID, tree.root, tree.store, size), plan)
+    source = ImageSource(ISAID, tree.root, tree.store, size, cache_bytes=cached * 2**30)
+    source.reserve(tree.entries)
+    ours = EpisodeDataset(source, plan)
     fast = build_loader(ours, range(episodes), batch_size=batch, workers=workers, pin_memory=False)
     slow = DataLoader(
         ReferenceEpisodes(tree, plan, size),

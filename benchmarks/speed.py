@@ -8,6 +8,7 @@ The logits of both programs are compared before anything is timed.
 """
 
 import argparse
+import itertools
 import platform
 import sys
 import tempfile
@@ -122,13 +123,13 @@ def loader_rows(batch: int, count: int, rounds: int) -> Iterator[Row]:
     """Seconds an episode of the loader, and bytes an image of the mask store."""
     with tempfile.TemporaryDirectory() as folder:
         tree = write_tree(Path(folder), images=count)
-        for workers in (0, 2):
-            runs = loaders(tree, batch=batch, episodes=count, workers=workers)
+        for workers, cached in itertools.product((0, 2), (False, True)):
+            runs = loaders(tree, batch=batch, episodes=count, workers=workers, cached=cached)
             times = alternate(runs, rounds, seconds=0)
             each = {k: Timing(*(x / count for x in t)) for k, t in times.items()}
-            yield Row(
-                f"loader, {workers} workers, an episode", "s", each["reference"], each["ours"]
-            )
+            epoch = "a later epoch" if cached else "the first epoch"
+            name = f"loader, {workers} workers, an episode of {epoch}"
+            yield Row(name, "s", each["reference"], each["ours"])
         ours, reference = disk_bytes(tree)
         yield Row("masks on disk, an image", "bytes", _exact(reference), _exact(ours))
 

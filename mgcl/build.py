@@ -22,7 +22,8 @@ from mgcl.model.network import MGCL, build_model
 LEARNING = ("data", "masks", "model", "train")
 CHOOSING = ("test.cut", "test.supports")
 FREE = {
-    *("data.root", "data.lists_dir", "data.workers", "train.resume", "train.log_every"),
+    *("data.root", "data.lists_dir", "data.workers", "data.cache_gib"),
+    *("train.resume", "train.log_every"),
     *("masks.root", "masks.images", "masks.shard", "masks.image_batch", "masks.prompt_batch"),
     *("masks.sam_checkpoint", "masks.compile"),
 }

@@ -94,6 +94,9 @@ class DataSection(Section):
     (DLRSD-5i); iSAID-5i holds out nothing, its val images are not trained on."""
     workers: Count = 4
     """Processes that load episodes; the episodes are the same with any number."""
+    cache_gib: Annotated[float, Field(ge=0)] = 4.0
+    """Memory in GiB, shared by the workers, for decoded images (13,000 of 256 px in 4): these are
+    read from disk once. 0 reads every time; torchrun's processes have one each."""
 
     @field_validator("fold")
     @classmethod

@@ -48,7 +48,13 @@ def build_source(config: Config) -> ImageSource:
         )
     else:
         store = MaskStore(config.masks_dir)
-    return ImageSource(benchmark(config), config.data.root, store, config.data.image_size)
+    return ImageSource(
+        benchmark(config),
+        config.data.root,
+        store,
+        config.data.image_size,
+        cache_bytes=int(config.data.cache_gib * 2**30),
+    )
 
 
 def benchmark(config: Config) -> Benchmark:
@@ -112,6 +118,7 @@ def build_test(config: Config, source: ImageSource, shots: int) -> EpisodeSet:
             f"{config.test.episodes} holds the class ids {foreign}, which are not novel in fold "
             f"{config.data.fold}: set data.fold to the manifest's"
         )
+    source.reserve(entry for spec in specs for entry in (spec.query, *spec.supports))
     dataset = EpisodeDataset(source, ManifestPlan(specs))
     return EpisodeSet(dataset, range(len(specs)), classes, str(config.test.episodes))
 
@@ -159,6 +166,7 @@ def _usable(config: Config, source: ImageSource, entries: Sequence[Entry]) -> li
                 f"{config.masks_dir}, {missing[0]} for one: run main_0_extract_masks.py with the "
                 "same --config first"
             )
+    source.reserve(entries)
     return entries
 
 

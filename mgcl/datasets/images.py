@@ -1,7 +1,7 @@
 """From files to arrays: images as RGB, labels as ids, all at one size, with their mask maps."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -13,6 +13,7 @@ from PIL import Image
 
 from ..imagefile import decode_png, open_picture, read_bytes, read_image
 from .benchmarks import IGNORE_ID, Benchmark
+from .cache import SampleCache
 from .lists import Entry
 
 _ID_MODES = ("L", "P", "I;16")  # of PIL: grey values or palette indices
@@ -45,6 +46,8 @@ class ImageSource:
         root: str | os.PathLike[str],
         store: MaskSource | None,
         image_size: int,
+        *,
+        cache_bytes: int = 0,
     ) -> None:
         """Read nothing yet.
 
@@ -53,11 +56,17 @@ class ImageSource:
             root: the data root.
             store: the mask maps; None gives all-zero maps (masks switched off).
             image_size: S, the side of what `load` returns.
+            cache_bytes: memory for samples that `reserve` names; they are read from disk once.
         """
         self.benchmark = benchmark
         self.root = Path(root)
         self.store = store
         self.image_size = image_size
+        self._cache = SampleCache((5, image_size, image_size), cache_bytes)
+
+    def reserve(self, entries: Iterable[Entry]) -> None:
+        """Keep these entries' samples in memory, as far as there is room, for all who load them."""
+        self._cache.reserve(self._key(entry) for entry in entries)
 
     def load(self, entry: Entry) -> Sample:
         """Read image, label and mask map of `entry` and bring them to S x S.
@@ -66,6 +75,13 @@ class ImageSource:
             FileNotFoundError: image, label or mask map is missing.
             ValueError: a file cannot be read, the label has an unknown id, or sizes disagree.
         """
+        planes = self._cache.get(self._key(entry), lambda: self._planes(entry))
+        image, ids, mask_map = planes[:3], planes[3], planes[4]
+        label = binary_label(ids, entry.class_id)
+        return Sample(torch.from_numpy(image), torch.from_numpy(label), torch.from_numpy(mask_map))
+
+    def _planes(self, entry: Entry) -> np.ndarray:
+        """(5, S, S) uint8: red, green, blue, label ids, mask map."""
         size = self.image_size
         path = self.benchmark.image_path(self.root, entry.split, entry.name)
         image = read_image(path)
@@ -76,22 +92,24 @@ class ImageSource:
                 f"{path} is {_size(image)} but its label {label_path} is {_size(label)} pixels "
                 "(width x height): make them equal"
             )
-        mask_map = self._mask_map(entry, image)
-        return Sample(
-            torch.from_numpy(np.ascontiguousarray(resize_image(image, size).transpose(2, 0, 1))),
-            torch.from_numpy(resize_nearest(binary_label(label, entry.class_id), size)),
-            torch.from_numpy(resize_nearest(mask_map, size)),
-        )
+        planes = np.empty((5, size, size), np.uint8)
+        planes[:3] = resize_image(image, size).transpose(2, 0, 1)
+        planes[3] = resize_nearest(label, size)
+        planes[4] = resize_nearest(self._mask_map(entry, image), size)
+        return planes
 
     def label(self, entry: Entry) -> np.ndarray:
         """The label of the entry's class at the file's own size, (H, W) uint8 in {0, 1, 255}."""
         path = self.benchmark.label_path(self.root, entry.split, entry.name)
         return binary_label(read_label(path, self.benchmark), entry.class_id)
 
+    def _key(self, entry: Entry) -> str:
+        return self.benchmark.mask_key(entry.split, entry.name)
+
     def _mask_map(self, entry: Entry, image: np.ndarray) -> np.ndarray:
         if self.store is None:
             return np.zeros(image.shape[:2], np.uint8)
-        key = self.benchmark.mask_key(entry.split, entry.name)
+        key = self._key(entry)
         if key not in self.store:
             raise FileNotFoundError(
                 f"no mask map for {entry.name}: run main_0_extract_masks.py --config …"

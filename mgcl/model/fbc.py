@@ -147,7 +147,7 @@ class _Gated(torch.autograd.Function):
         ctx.stride = inputs[2]
 
     @staticmethod
-    def backward(ctx: Any, both: Tensor, kept: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, both: Tensor, kept: Tensor) -> tuple[Tensor, Tensor, None]:
         """Gradients of the two outputs -> of product and gates."""
         product, gates = ctx.saved_tensors
         strided = (slice(None), slice(None, None, ctx.stride), slice(None, None, ctx.stride))
