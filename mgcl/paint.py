@@ -64,8 +64,9 @@ def errors(image: np.ndarray, guess: np.ndarray, label: np.ndarray) -> np.ndarra
 
 
 def _tinted(image: np.ndarray, where: np.ndarray, colour: Colour, share: float) -> np.ndarray:
-    tinted = image * (1 - share) + np.array(colour) * share
-    return np.where(where[..., None], tinted, image).astype(np.uint8)
+    picture = image.copy()  # only the pixels in question are computed: the image may be large
+    picture[where] = (image[where] * (1 - share) + np.array(colour) * share).astype(np.uint8)
+    return picture
 
 
 def heat(probability: np.ndarray) -> np.ndarray:

@@ -1,10 +1,17 @@
-"""Pictures of episodes, as in the field's figures: what the network saw, gave and missed."""
+"""Pictures of episodes, as in the field's figures: what the network saw, gave and missed.
 
+    python -m mgcl.visualize --config configs/demo.toml --episode 7 --to episode7.png
+
+draws an episode of the test list with the features and correlations of each level, before and after
+mask guidance (the paper's Fig. 7).
+"""
+
+import argparse
 import os
+import sys
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +22,6 @@ from mgcl.paint import (
     LABEL,
     MISS,
     PREDICTED,
-    Colour,
     enlarge,
     errors,
     heat,
@@ -24,27 +30,25 @@ from mgcl.paint import (
     readable,
 )
 from mgcl.plots import learning_curve, threshold_plot
+from mgcl.sheet import INK, Tile, compose
 
 if TYPE_CHECKING:
-    from PIL import ImageFont
-
+    from mgcl.config import Config
     from mgcl.datasets.episodes import Episode
+    from mgcl.examples import Example
 
-__all__ = ["episode_panel", "learning_curve", "mask_overlay", "threshold_plot", "write_png"]
+__all__ = [
+    "episode_panel",
+    "found_tile",
+    "guidance_panel",
+    "learning_curve",
+    "mask_overlay",
+    "overview",
+    "threshold_plot",
+    "write_png",
+]
 
-GAP = 10  # between tiles
-CAPTION = 24  # height of the line above a tile
-TITLE = 38
-PAPER, INK, FAINT = (255, 255, 255), (28, 30, 34), (150, 154, 162)
-
-
-class Tile(NamedTuple):
-    """One picture of a panel and the words above it, each with its colour."""
-
-    image: np.ndarray  # (H, W, 3) uint8
-    words: Sequence[tuple[str, Colour]]
-    scale: bool = False
-    """Whether a colour scale from 0 to 1 stands behind the words."""
+COLUMNS = 6  # of an overview
 
 
 def episode_panel(
@@ -73,11 +77,64 @@ def episode_panel(
     else:
         images, masks = zip(*supports, strict=True)
         rows = [list(images), list(masks), [*given, *made]]
-    return _compose(rows, title)
+    return compose(rows, title)
+
+
+def guidance_panel(
+    episode: "Episode",
+    probability: Any,
+    prediction: Any,
+    levels: Sequence[Sequence[Tile]],
+    *,
+    title: str,
+) -> np.ndarray:
+    """An episode, its first support alone, and below it a row of tiles for each level.
+
+    Args:
+        episode: without a batch dimension, any number of supports.
+        probability: (H, W) foreground probability in [0, 1].
+        prediction: (H, W), foreground where not 0.
+        levels: from `guidance.level_tiles`.
+        title: a line above the tiles.
+
+    Returns:
+        (h, w, 3) uint8.
+    """
+    given, made = _query_tiles(episode, np.asarray(probability), np.asarray(prediction))
+    first = [*_support_tiles(episode)[0], *given, made[0], made[-1]]
+    return compose([first, *levels], title)
+
+
+def overview(examples: Sequence["Example"], found: Sequence[Tile], title: str) -> np.ndarray:
+    """The examples that a class was marked in, and what was found of it, six pictures a row.
+
+    Args:
+        examples: each is shown with its label, and again with its masks.
+        found: from `found_tile`.
+        title: a line above the tiles.
+
+    Returns:
+        (h, w, 3) uint8.
+    """
+    shown = []
+    for k, example in enumerate(examples, start=1):
+        image, label = enlarge(example.image, smooth=True), enlarge(example.label)
+        words = [(f"support {k}", INK), ("label", readable(LABEL))]
+        shown.append(Tile(outlined(image, label, LABEL), words))
+        shown.append(_mask_tile(image, example.mask_map, words[0][0]))
+    rows = [part[i : i + COLUMNS] for part in (shown, found) for i in range(0, len(part), COLUMNS)]
+    return compose(rows, title)
+
+
+def found_tile(name: str, image: np.ndarray, mask: np.ndarray) -> Tile:
+    """What was found in an image (H, W, 3), (H, W) uint8 1 = foreground, at a tile's size."""
+    marked = enlarge(255 * mask, smooth=True) > 64  # shrunk, a small object keeps some grey
+    picture = outlined(enlarge(image, smooth=True), marked.astype(np.uint8), PREDICTED)
+    return Tile(picture, [(name, readable(PREDICTED))])
 
 
 def write_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
-    """Write an (H, W, 3) uint8 picture atomically."""
+    """Write an (H, W, 3) uint8 picture, or one channel (H, W) of 8 or 16 bits, atomically."""
     from PIL import Image
 
     with atomic_write(path) as temporary:
@@ -125,56 +182,68 @@ def _picture(image: Any) -> np.ndarray:
     return enlarge(np.asarray(image).transpose(1, 2, 0), smooth=True)
 
 
-def _compose(rows: Sequence[Sequence[Tile]], title: str) -> np.ndarray:
-    """Lay the tiles on white paper with their captions and the title."""
-    from PIL import Image, ImageDraw
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draw one episode; exit status 0, or 2 for a mistake."""
+    from mgcl.config import load, with_values
 
-    height, width = rows[0][0].image.shape[:2]
-    columns = max(map(len, rows))
-    across = GAP + columns * (width + GAP)
-    down = TITLE + len(rows) * (CAPTION + height + GAP)
-    paper = Image.new("RGB", (across, down), PAPER)
-    draw = ImageDraw.Draw(paper)
-    font = _font(19, bold=True)
-    title = title.replace("_", " ")
-    while title and draw.textlength(title, font) > across - 2 * GAP:
-        title = title[:-2].rstrip() + "…"
-    draw.text((GAP, TITLE // 2 + 2), title, INK, font, anchor="lm")
-    for r, row in enumerate(rows):
-        for c, tile in enumerate(row):
-            corner = (GAP + c * (width + GAP), TITLE + r * (CAPTION + height + GAP))
-            end = _caption(draw, tile.words, corner)
-            if tile.scale:
-                _scale(paper, draw, (end, corner[1] + CAPTION // 2))
-            paper.paste(Image.fromarray(tile.image), (corner[0], corner[1] + CAPTION))
-    return np.asarray(paper)
+    words, constants = _parser().parse_known_args(sys.argv[1:] if argv is None else argv)
+    try:
+        config = load(constants, prog="python -m mgcl.visualize")
+        drawn = _draw(with_values(config, test={"max_episodes": 0}), words)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(drawn)
+    return 0
 
 
-def _caption(draw: Any, words: Sequence[tuple[str, Colour]], corner: tuple[int, int]) -> int:
-    """Write the words above a tile; returns where they end."""
-    x, y = corner[0], corner[1] + CAPTION // 2
-    for word, colour in words:
-        draw.text((x, y), word, colour, _font(15), anchor="lm")
-        x += round(draw.textlength(word, _font(15))) + 12
-    return x
+def _draw(config: "Config", words: argparse.Namespace) -> Path:
+    """Write the picture; returns its path."""
+    from mgcl import distributed, pictures, testing
+    from mgcl.build import build_setup, resolve_cut
+    from mgcl.datasets.build import build_source, build_test
+    from mgcl.model.network import MGCL
+
+    device = distributed.choose_device(config.run.device)
+    checkpoint = words.checkpoint or config.run_dir / "best.pt"
+    candidate = testing.load_candidate(config, checkpoint, device)
+    assert isinstance(candidate.model, MGCL)
+    part = build_test(config, build_source(config), words.shots)
+    if words.episode not in part.ids:
+        raise ValueError(f"--episode {words.episode}: there are the episodes 0 to {part.ids[-1]}")
+    panel = pictures.draw_guidance(
+        candidate.model,
+        part.dataset,
+        words.episode,
+        setup=build_setup(config, device),
+        cut=resolve_cut(config.test.cut, candidate.cut),
+        vote_share=config.test.vote_share,
+    )
+    path = words.to or config.run_dir / f"guidance_{words.shots}shot_{words.episode}.png"
+    write_png(path, panel)
+    return path
 
 
-def _scale(paper: Any, draw: Any, start: tuple[int, int]) -> None:
-    """A small scale of the heat map's colours, from 0 to 1."""
-    from PIL import Image
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m mgcl.visualize",
+        usage="%(prog)s --episode N [--shots K] [--checkpoint FILE] [--to FILE.png] "
+        "[--config FILE] [--section.key VALUE ...]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="--config and --section.key are those of main_2_mgcl_test.py, which lists all.",
+        allow_abbrev=False,
+    )
+    text = "number of the test episode, from 0: of the list, or of the manifest --test.episodes"
+    parser.add_argument("--episode", type=int, required=True, metavar="N", help=text)
+    text = "supports of the episode (%(default)s)"
+    parser.add_argument("--shots", type=int, default=1, metavar="K", help=text)
+    text = "weights to look at (left out: best.pt of the run)"
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help=text)
+    text = "picture to write (left out: guidance_<K>shot_<N>.png in the run's folder)"
+    parser.add_argument("--to", type=Path, metavar="FILE.png", help=text)
+    return parser
 
-    x, y = start
-    bar = heat(np.linspace(0, 1, 64)[None].repeat(10, axis=0))  # (10, 64, 3)
-    draw.text((x, y), "0", FAINT, _font(13), anchor="lm")
-    paper.paste(Image.fromarray(bar), (x + 13, y - 5))
-    draw.text((x + 82, y), "1", FAINT, _font(13), anchor="lm")
 
-
-@lru_cache(maxsize=8)
-def _font(size: int, *, bold: bool = False) -> "ImageFont.FreeTypeFont":
-    """DejaVu Sans, which comes with matplotlib."""
-    import matplotlib
-    from PIL import ImageFont
-
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
+if __name__ == "__main__":
+    sys.exit(main())

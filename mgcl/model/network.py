@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,8 @@ from mgcl.model.backbone import Backbone, build_backbone
 from mgcl.model.fbc import Correlation, Guided, gates, guide
 from mgcl.model.mgcd import MGCD
 from mgcl.model.mgfe import assignment
+
+Count = TypeVar("Count", int, Tensor)
 
 
 class SegmentationHead(nn.Module):
@@ -118,10 +121,26 @@ class MGCL(nn.Module):
         logits = []
         for k in range(K):
             support = head.guide([f[k + 1] for f in levels], support_mask_maps[:, k])
-            small = head.compare(query, support, support_labels[:, k], query_mask_map)
-            small = small.to(torch.promote_types(small.dtype, torch.float32))
-            logits.append(F.interpolate(small, size=(H, W), mode="bilinear", align_corners=True))
+            label = support_labels[:, k]
+            logits.append(self.compare(query, support, label, query_mask_map, (H, W)))
         return torch.stack(logits, dim=1)
+
+    def encode(self, images: Tensor, mask_maps: Tensor) -> list[Guided]:
+        """Mask-guided features of (B, 3, H, W) images, three levels."""
+        return self.segmentation_head.guide(self.backbone(images), mask_maps)
+
+    def compare(
+        self,
+        query: Sequence[Guided],
+        support: Sequence[Guided],
+        support_label: Tensor,
+        query_mask_map: Tensor,
+        size: tuple[int, int],
+    ) -> Tensor:
+        """Segment encoded queries, of unit length, by a support each: -> (B, 2, *size) logits."""
+        small = self.segmentation_head.compare(query, support, support_label, query_mask_map)
+        small = small.to(torch.promote_types(small.dtype, torch.float32))
+        return F.interpolate(small, size=size, mode="bilinear", align_corners=True)
 
 
 def aggregate_shots(logits: Tensor, *, cut: float = 0.5, vote_share: float = 0.4) -> Tensor:
@@ -135,11 +154,20 @@ def aggregate_shots(logits: Tensor, *, cut: float = 0.5, vote_share: float = 0.4
     Returns:
         (B, H, W) uint8, 1 = foreground.
     """
-    margin = math.log(cut / (1 - cut))
-    votes = (logits[:, :, 1] - logits[:, :, 0] > margin).sum(dim=1)  # (B, H, W)
+    votes = (logits[:, :, 1] - logits[:, :, 0] > logit(cut)).sum(dim=1)  # (B, H, W)
     largest = votes.amax(dim=(1, 2), keepdim=True).clamp_min(1)
-    # In tenths of a per mille, so that 2 of 5 votes reach a share of 0.4 exactly.
-    return (10_000 * votes >= round(10_000 * vote_share) * largest).to(torch.uint8)
+    return (votes >= votes_needed(largest, vote_share)).to(torch.uint8)
+
+
+def logit(probability: float) -> float:
+    """The log-odds of a probability: a difference of logits is over it where softmax is over p."""
+    return math.log(probability / (1 - probability))
+
+
+def votes_needed(largest: Count, vote_share: float) -> Count:
+    """The least number of votes whose share of the `largest`, at least 1, reaches `vote_share`."""
+    # In tenths of a per mille, so that 2 of 5 votes reach a share of 0.4 exactly; rounded up.
+    return -(-round(10_000 * vote_share) * largest // 10_000)
 
 
 def build_model(

@@ -1,0 +1,279 @@
+r"""Segment by example on the command line: a class marked in a few images, found in others.
+
+    python -m mgcl.predict --checkpoint runs/demo/best.pt \
+        --support image.png label.png --query folder/ another.tif 'more/*.png' --to out/
+
+writes out/masks/NAME.png (0 and 255), out/overlays/NAME.png and out/overview.png. No label is
+needed for the queries, and images may have any size. Exit status: 0 all is done, 1 some queries
+could not be read (they are named), 2 a mistake in what is asked for.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # imported where it is used: --help does without
+    import numpy as np
+
+    from mgcl.config import Config
+    from mgcl.predict_files import Results, StoredMaps
+    from mgcl.predictor import Prediction, Predictor
+    from mgcl.sheet import Tile
+
+WINDOW = 256  # pixels: the tiles of the benchmarks, on which their networks are trained
+SHOWN = 12  # queries in the overview
+GENERATORS = ("", "superpixels", "sam", "sam2", "none")  # of --masks; else it is a folder
+
+
+def load_predictor(
+    checkpoint: Path | str,
+    *,
+    config: Path | None = None,
+    masks: str = "",
+    cut: float | str | None = None,
+    window: int = WINDOW,
+    overlap: float = 0.5,
+    device: str = "auto",
+) -> "Predictor":
+    """A predictor with the weights and the constants of a checkpoint.
+
+    Args:
+        checkpoint: of this project, or of the authors.
+        config: file of constants; the authors' checkpoints hold none, this project's their own.
+        masks: generator of the mask maps: superpixels, sam, sam2 or none; empty: as in training.
+        cut: foreground where the probability is over this, or "calibrated"; None: as in training.
+        window: pixels of the image that a window spans; should be the side of the training's tiles.
+        overlap: least share of a window that the next one covers again.
+        device: auto, cuda or cpu.
+
+    Raises:
+        ValueError: the checkpoint is missing, torn or of another network than `config` says, or
+            something that the masks need is missing.
+    """
+    from mgcl import distributed, testing
+    from mgcl.build import build_network, build_setup, resolve_cut
+    from mgcl.checkpoint import load_weights
+    from mgcl.config import with_values
+    from mgcl.masks import build_generator
+    from mgcl.predictor import Predictor
+
+    constants = _constants(Path(checkpoint), config)
+    constants = with_values(constants, masks={"generator": masks} if masks else {})
+    place = distributed.choose_device(device)
+    model = build_network(with_values(constants, model={"weights": "none"}))
+    said = load_weights(model, checkpoint)
+    testing.refuse_other_network(said, constants, Path(checkpoint))
+    section = constants.masks
+    return Predictor(
+        model,
+        None if section.generator == "none" else build_generator(section, place),
+        image_size=constants.data.image_size,
+        setup=build_setup(constants, place),
+        window=window,
+        overlap=overlap,
+        cut=resolve_cut(constants.test.cut if cut is None else cut, said.get("cut")),
+        vote_share=constants.test.vote_share,
+    )
+
+
+def _constants(checkpoint: Path, file: Path | None) -> "Config":
+    """The constants in `file`, or else those that the checkpoint was trained with."""
+    from pydantic import ValidationError
+
+    from mgcl.checkpoint import CheckpointError, load
+    from mgcl.config import Config
+    from mgcl.config import load as load_config
+
+    if file is not None:
+        return load_config(["--config", str(file)])
+    said = load(checkpoint).get("config")
+    if said is None:
+        raise CheckpointError(
+            f"{checkpoint} does not say how it was trained: give --config, for the authors' "
+            "weights configs/isaid_resnet50.toml or the like"
+        )
+    try:
+        return Config(**said)
+    except (ValidationError, TypeError) as error:
+        raise CheckpointError(
+            f"{checkpoint} was made by another version ({error}): give the constants by --config"
+        ) from None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Segment what the command line names; returns the exit status."""
+    words = _parser().parse_args(argv)
+    try:
+        return _segment(words)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _segment(words: argparse.Namespace) -> int:
+    from mgcl import predict_files as files
+
+    pairs = _pairs(words.support)
+    queries = files.find_queries(words.query, outside=words.to)
+    results = {name: files.Results(words.to, name, words.probabilities) for name in queries}
+    inputs = [*queries.values(), *(path for pair in pairs for path in pair)]
+    files.refuse_overwriting(results.values(), inputs)
+    maps = None if words.masks in GENERATORS else files.StoredMaps(Path(words.masks))
+    predictor = load_predictor(
+        words.checkpoint,
+        config=words.config,
+        masks="none" if maps else words.masks,
+        cut=words.cut,
+        window=words.window,
+        overlap=words.overlap,
+        device=words.device,
+    )
+    _set_support(predictor, pairs, words.label_id, maps)
+    tiles, unreadable = _predict_all(predictor, queries, results, maps, quiet=words.quiet)
+    _write_overview(words, predictor, tiles)
+    if not words.quiet:
+        print(f"{len(queries) - unreadable} of {len(queries)} images segmented: {words.to}")
+    return 1 if unreadable else 0
+
+
+def _pairs(words: Sequence[Path]) -> list[tuple[Path, Path]]:
+    if len(words) % 2:
+        raise ValueError(f"--support: {len(words)} files, need pairs IMAGE LABEL [IMAGE LABEL ...]")
+    return list(zip(words[::2], words[1::2], strict=True))
+
+
+def _set_support(
+    predictor: "Predictor",
+    pairs: Sequence[tuple[Path, Path]],
+    label_id: str | None,
+    maps: "StoredMaps | None",
+) -> None:
+    from mgcl.masks.images import read_image
+    from mgcl.predict_files import read_foreground
+
+    predictor.set_support(
+        [read_image(image) for image, _ in pairs],
+        [read_foreground(label, label_id) for _, label in pairs],
+        [maps.load(image) for image, _ in pairs] if maps else None,
+    )
+
+
+def _predict_all(
+    predictor: "Predictor",
+    queries: Mapping[str, Path],
+    results: Mapping[str, "Results"],
+    maps: "StoredMaps | None",
+    *,
+    quiet: bool,
+) -> tuple[list["Tile"], int]:
+    """Segment and write every query: tiles of the first few, number of those left out."""
+    from tqdm import tqdm
+
+    from mgcl.visualize import found_tile
+
+    tiles: list[Tile] = []
+    unreadable = 0
+    total = _count_windows(predictor, queries.values())
+    with tqdm(total=total, unit="window", disable=True if quiet else None) as bar:
+        for name, path in queries.items():
+            try:
+                image, prediction = _predict(predictor, path, maps, bar.update)
+            except ValueError as error:
+                bar.write(f"left out: {error}", file=sys.stderr)
+                unreadable += 1
+                continue
+            results[name].write(image, prediction)
+            if len(tiles) < SHOWN:
+                tiles.append(found_tile(name, image, prediction.mask))
+    return tiles, unreadable
+
+
+def _count_windows(predictor: "Predictor", paths: Iterable[Path]) -> int:
+    from mgcl.masks.images import UnreadableImage, image_size
+
+    total = 0
+    for path in paths:
+        with suppress(UnreadableImage):  # it is named when its turn comes
+            total += predictor.count_windows(*image_size(path))
+    return total
+
+
+def _predict(
+    predictor: "Predictor",
+    path: Path,
+    maps: "StoredMaps | None",
+    on_windows: Callable[[int], object],
+) -> tuple["np.ndarray", "Prediction"]:
+    from mgcl.masks.images import UnreadableImage, read_image
+
+    try:
+        image = read_image(path)
+        mask_map = maps.load(path) if maps else None
+        return image, predictor.predict(image, mask_map, on_windows=on_windows)
+    except UnreadableImage:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _write_overview(
+    words: argparse.Namespace, predictor: "Predictor", tiles: Sequence["Tile"]
+) -> None:
+    from mgcl.visualize import overview, write_png
+
+    shots = len(predictor.examples)
+    title = f"{shots} support{'s' * (shots > 1)}, cut {predictor.cut:.2f}, {words.checkpoint}"
+    write_png(words.to / "overview.png", overview(predictor.examples, tiles, title))
+
+
+def _cut(word: str) -> float | str:
+    return word if word == "calibrated" else float(word)
+
+
+def _label_id(word: str) -> str:
+    if not re.fullmatch(r"\d+|#[0-9a-fA-F]{6}", word):
+        raise argparse.ArgumentTypeError(f"{word!r} is neither an id such as 7 nor #rrggbb")
+    return word
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m mgcl.predict",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--checkpoint", type=Path, required=True, metavar="FILE", help="weights")
+    text = "pairs of an image and its label PNG; each support votes"
+    add(
+        "--support", type=Path, nargs="+", action="extend", required=True, metavar="FILE", help=text
+    )
+    text = "images, folders and quoted patterns"
+    add("--query", nargs="+", action="extend", required=True, metavar="PATH", help=text)
+    add("--to", type=Path, required=True, metavar="FOLDER", help="folder to write into")
+    text = "the class in the labels, an id (255 is ignored) or '#rrggbb' (left out: all but 0)"
+    add("--label-id", type=_label_id, metavar="N", help=text)
+    text = "foreground is over this probability, or 'calibrated' (left out: as in training)"
+    add("--cut", type=_cut, metavar="X", help=text)
+    add("--probabilities", action="store_true", help="also write 16-bit PNGs, probability * 65535")
+    kinds = ", ".join(filter(None, GENERATORS))
+    text = f"{kinds}, or a folder of mask maps (left out: as in training)"
+    add("--masks", default="", metavar="KIND", help=text)
+    text = "pixels of the image that a window spans: the side of the training's tiles (%(default)s)"
+    add("--window", type=int, default=WINDOW, metavar="PIXELS", help=text)
+    text = "least share of a window that the next one covers again; less is faster (%(default)s)"
+    add("--overlap", type=float, default=0.5, metavar="SHARE", help=text)
+    text = "constants, for a checkpoint that holds none (the authors'), or other ones"
+    add("--config", type=Path, metavar="FILE", help=text)
+    add("--device", choices=("auto", "cuda", "cpu"), default="auto", help="(%(default)s)")
+    add("--quiet", action="store_true", help="say nothing but what is wrong")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
