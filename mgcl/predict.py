@@ -152,7 +152,7 @@ def _set_support(
     label_id: str | None,
     maps: "StoredMaps | None",
 ) -> None:
-    from mgcl.masks.images import read_image
+    from mgcl.imagefile import read_image
     from mgcl.predict_files import read_foreground
 
     predictor.set_support(
@@ -193,7 +193,7 @@ def _predict_all(
 
 
 def _count_windows(predictor: "Predictor", paths: Iterable[Path]) -> int:
-    from mgcl.masks.images import UnreadableImage, image_size
+    from mgcl.imagefile import UnreadableImage, image_size
 
     total = 0
     for path in paths:
@@ -208,7 +208,7 @@ def _predict(
     maps: "StoredMaps | None",
     on_windows: Callable[[int], object],
 ) -> tuple["np.ndarray", "Prediction"]:
-    from mgcl.masks.images import UnreadableImage, read_image
+    from mgcl.imagefile import UnreadableImage, read_image
 
     try:
         image = read_image(path)

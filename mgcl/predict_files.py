@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mgcl.datasets.images import read_values
-from mgcl.masks.images import SUFFIXES
+from mgcl.imagefile import SUFFIXES
 from mgcl.masks.store import MaskStore
 from mgcl.paint import PREDICTED, outlined
 from mgcl.predictor import Prediction
