@@ -30,12 +30,12 @@ def mask_overlay(image: np.ndarray, mask_map: np.ndarray) -> np.ndarray:
     return np.where(border, 0.4 * mixed + 0.6 * 255, mixed).astype(np.uint8)
 
 
-def enlarge(values: np.ndarray, *, smooth: bool = False) -> np.ndarray:
-    """(H, W, ...) to a long side of TILE: numbers of things by nearest, the rest smoothly."""
+def enlarge(values: np.ndarray, *, smooth: bool = False, side: int = TILE) -> np.ndarray:
+    """(H, W, ...) to a long side of `side`: numbers of things by nearest, the rest smoothly."""
     import cv2
 
     height, width = values.shape[:2]
-    ratio = TILE / max(height, width)
+    ratio = side / max(height, width)
     size = (max(1, round(width * ratio)), max(1, round(height * ratio)))
     soft = cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR
     return cv2.resize(values, size, interpolation=soft if smooth else cv2.INTER_NEAREST)

@@ -149,7 +149,7 @@ def _pairs(words: Sequence[Path]) -> list[tuple[Path, Path]]:
 def _set_support(
     predictor: "Predictor",
     pairs: Sequence[tuple[Path, Path]],
-    label_id: str | None,
+    label_id: int | str | None,
     maps: "StoredMaps | None",
 ) -> None:
     from mgcl.imagefile import read_image
@@ -176,7 +176,7 @@ def _predict_all(
     from mgcl.visualize import found_tile
 
     tiles: list[Tile] = []
-    unreadable = 0
+    unreadable, side = 0, 256 * max(1, 4 - len(queries))  # few pictures may be larger
     total = _count_windows(predictor, queries.values())
     with tqdm(total=total, unit="window", disable=True if quiet else None) as bar:
         for name, path in queries.items():
@@ -188,7 +188,7 @@ def _predict_all(
                 continue
             results[name].write(image, prediction)
             if len(tiles) < SHOWN:
-                tiles.append(found_tile(name, image, prediction.mask))
+                tiles.append(found_tile(name, image, prediction.mask, side=side))
     return tiles, unreadable
 
 
@@ -234,10 +234,10 @@ def _cut(word: str) -> float | str:
     return word if word == "calibrated" else float(word)
 
 
-def _label_id(word: str) -> str:
+def _label_id(word: str) -> int | str:
     if not re.fullmatch(r"\d+|#[0-9a-fA-F]{6}", word):
         raise argparse.ArgumentTypeError(f"{word!r} is neither an id such as 7 nor #rrggbb")
-    return word
+    return word if word.startswith("#") else int(word)
 
 
 def _parser() -> argparse.ArgumentParser:

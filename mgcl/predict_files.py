@@ -1,6 +1,7 @@
 """The files of `mgcl.predict`: which images, their labels and mask maps, and where results go."""
 
 import glob
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -57,22 +58,23 @@ def _free_name(path: Path, taken: Iterable[str]) -> str:
     return next(name for name in names if name.lower() not in lower)
 
 
-def read_foreground(path: Path, label_id: str | None) -> np.ndarray:
-    """A label file as (H, W) uint8: 1 = the class, 255 = ignored (beside an id), 0 = the rest.
+def read_foreground(path: str | os.PathLike[str], label_id: int | str | None = None) -> np.ndarray:
+    """A label file as (H, W) uint8: 1 = the class, 0 = anything else, 255 = ignored.
 
     Args:
         path: PNG of ids (grey or palette) or of colours.
-        label_id: "7" or "#00007f"; None takes all that is not 0 (black).
+        label_id: an id, beside which 255 is ignored, or a colour "#00007f"; None takes all that is
+            not 0 (black), 255 too.
 
     Raises:
         ValueError: a file that cannot be read, or that holds no ids where one is asked for.
     """
+    if isinstance(label_id, str):
+        wanted = int(label_id.removeprefix("#"), 16)
+        return (read_values(path, colours=True) == wanted).astype(np.uint8)
     if label_id is not None:
-        colours = label_id.startswith("#")
-        values = read_values(path, colours=colours)
-        wanted = int(label_id[1:], 16) if colours else int(label_id)
-        ignored = (values == 255) & (not colours)
-        return np.where(values == wanted, 1, np.where(ignored, 255, 0)).astype(np.uint8)
+        values = read_values(path, colours=False)
+        return np.where(values == label_id, 1, np.where(values == 255, 255, 0)).astype(np.uint8)
     try:
         values = read_values(path, colours=False)
     except ValueError:  # no ids: colours

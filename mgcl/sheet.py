@@ -28,25 +28,29 @@ class Tile(NamedTuple):
 
 
 def compose(rows: Sequence[Sequence[Tile]], title: str) -> np.ndarray:
-    """Lay the tiles on white paper with their captions and the title."""
+    """Lay the tiles on white paper with their captions and the title; (h, w, 3) uint8.
+
+    The tiles of a row stand in cells of one size, that of the largest.
+    """
     from PIL import Image, ImageDraw
 
-    height, width = (max(t.image.shape[axis] for row in rows for t in row) for axis in (0, 1))
-    columns = max(map(len, rows))
-    across = GAP + columns * (width + GAP)
-    down = TITLE + len(rows) * (CAPTION + height + GAP)
+    cells = [np.max([tile.image.shape[:2] for tile in row], axis=0).tolist() for row in rows]
+    across = GAP + max(len(row) * (w + GAP) for row, (_, w) in zip(rows, cells, strict=True))
+    down = TITLE + sum(CAPTION + height + GAP for height, _ in cells)
     paper = Image.new("RGB", (across, down), PAPER)
     draw = ImageDraw.Draw(paper)
     font = _font(19, bold=True)
     title = _shortened(draw, title.replace("_", " "), font, across - 2 * GAP)
     draw.text((GAP, TITLE // 2 + 2), title, INK, font, anchor="lm")
-    for r, row in enumerate(rows):
-        for c, tile in enumerate(row):
-            corner = (GAP + c * (width + GAP), TITLE + r * (CAPTION + height + GAP))
+    top = TITLE
+    for row, (height, width) in zip(rows, cells, strict=True):
+        for column, tile in enumerate(row):
+            corner = (GAP + column * (width + GAP), top)
             end = _caption(draw, tile.words, corner, width)
             if tile.scale:
-                _scale(paper, draw, (end, corner[1] + CAPTION // 2))
-            paper.paste(Image.fromarray(tile.image), (corner[0], corner[1] + CAPTION))
+                _scale(paper, draw, (end, top + CAPTION // 2))
+            paper.paste(Image.fromarray(tile.image), (corner[0], top + CAPTION))
+        top += CAPTION + height + GAP
     return np.asarray(paper)
 
 

@@ -22,6 +22,7 @@ from mgcl.paint import (
     LABEL,
     MISS,
     PREDICTED,
+    TILE,
     enlarge,
     errors,
     heat,
@@ -126,11 +127,20 @@ def overview(examples: Sequence["Example"], found: Sequence[Tile], title: str) -
     return compose(rows, title)
 
 
-def found_tile(name: str, image: np.ndarray, mask: np.ndarray) -> Tile:
-    """What was found in an image (H, W, 3), (H, W) uint8 1 = foreground, at a tile's size."""
-    marked = enlarge(255 * mask, smooth=True) > 64  # shrunk, a small object keeps some grey
-    picture = outlined(enlarge(image, smooth=True), marked.astype(np.uint8), PREDICTED)
-    return Tile(picture, [(name, readable(PREDICTED))])
+def found_tile(name: str, image: np.ndarray, mask: np.ndarray, *, side: int = TILE) -> Tile:
+    """What was found in an image, at most `side` pixels long, but a tile at least.
+
+    Args:
+        name: the words above.
+        image: (H, W, 3) uint8.
+        mask: (H, W) uint8, 1 = foreground.
+        side: long side of the tile, pixels.
+    """
+    side = max(TILE, min(side, max(image.shape)))
+    marked = enlarge(255 * mask, smooth=True, side=side) > 64  # shrunk, small objects keep some
+    picture = enlarge(image, smooth=True, side=side)
+    tinted = outlined(picture, marked.astype(np.uint8), PREDICTED)
+    return Tile(tinted, [(name, readable(PREDICTED))])
 
 
 def write_png(path: str | os.PathLike[str], image: np.ndarray) -> None:

@@ -62,7 +62,7 @@ def test_masks_overlays_and_probabilities_are_those_of_the_predictor(small, tmp_
     assert code == 0 and "1 of 1 images segmented" in capsys.readouterr().out
 
     predictor = predict.load_predictor(small.checkpoint, window=64, cut=cut, device="cpu")
-    label = read_foreground(small.label(0), str(small.label_id))
+    label = read_foreground(small.label(0), small.label_id)
     predictor.set_support([read_image(small.image(0))], [label])
     image = read_image(query)
     expected = predictor.predict(image)
@@ -189,15 +189,15 @@ def test_labels_may_be_ids_colours_or_black_and_white(tmp_path):
 
     ids = np.array([[0, 3], [7, 255]], np.uint8)
     assert read_foreground(saved(ids, "L"), None).tolist() == [[0, 1], [1, 1]]
-    assert read_foreground(saved(ids, "L"), "7").tolist() == [[0, 0], [1, 255]]
-    assert read_foreground(saved(ids, "L"), "255").tolist() == [[0, 0], [0, 1]]
+    assert read_foreground(saved(ids, "L"), 7).tolist() == [[0, 0], [1, 255]]
+    assert read_foreground(saved(ids, "L"), 255).tolist() == [[0, 0], [0, 1]]
     assert read_foreground(saved(ids > 3, "1"), None).tolist() == [[0, 0], [1, 1]]
     colours = np.zeros((2, 2, 3), np.uint8)
     colours[0, 1], colours[1, 1] = (0, 0, 127), (0, 63, 0)
     assert read_foreground(saved(colours, "RGB"), None).tolist() == [[0, 1], [0, 1]]
     assert read_foreground(saved(colours, "RGB"), "#00007F").tolist() == [[0, 1], [0, 0]]
     with pytest.raises(ValueError, match="holds no ids"):
-        read_foreground(saved(colours, "RGB"), "7")
+        read_foreground(saved(colours, "RGB"), 7)
 
 
 def test_help_loads_no_heavy_library():

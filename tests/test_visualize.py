@@ -9,7 +9,16 @@ import torch
 from PIL import Image
 
 from mgcl.datasets.episodes import Episode
-from mgcl.visualize import episode_panel, learning_curve, mask_overlay, threshold_plot, write_png
+from mgcl.examples import Example
+from mgcl.visualize import (
+    episode_panel,
+    found_tile,
+    learning_curve,
+    mask_overlay,
+    overview,
+    threshold_plot,
+    write_png,
+)
 
 TILE, GAP = 256, 10
 
@@ -184,3 +193,18 @@ def test_importing_the_pictures_and_the_report_imports_no_heavy_library():
     )
     run = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_an_overview_shows_every_example_and_a_few_results_larger():
+    image, mask = np.full((300, 600, 3), 128, np.uint8), np.zeros((300, 600), np.uint8)
+    mask[100:104, 100:104] = 1  # small in a tile, and yet marked
+    label = mask[:256, :256]
+    example = Example(image[:256, :256], label, np.ones((256, 256), np.uint8))
+    small, large = found_tile("a" * 200, image, mask), found_tile("b", image, mask, side=512)
+    assert small.image.shape == (128, 256, 3) and large.image.shape == (256, 512, 3)
+    assert (small.image != 128).any()
+    panel = overview([example] * 4, [small] * 7, "title")
+    rows = 2 * (24 + 256 + GAP) + 2 * (24 + 128 + GAP)
+    assert panel.shape == (38 + rows, GAP + 6 * (TILE + GAP), 3)
+    assert overview([example], [large], "").shape[1] == 2 * (TILE + GAP) + GAP
+    assert (image == 128).all() and mask.sum() == 16
