@@ -3,25 +3,24 @@ r"""Segment by example on the command line: a class marked in a few images, foun
     python -m mgcl.predict --checkpoint runs/demo/best.pt \
         --support image.png label.png --query folder/ another.tif 'more/*.png' --to out/
 
-writes out/masks/NAME.png (0 and 255), out/overlays/NAME.png and out/overview.png. No label is
-needed for the queries, and images may have any size. Exit status: 0 all is done, 1 some queries
-could not be read (they are named), 2 a mistake in what is asked for.
+writes out/masks/NAME.png (0 and 255), out/overlays/NAME.png, out/overview.png and, of what made
+them, out/predict.json. No label is needed for the queries, and images may have any size. Exit
+status: 0 all is done, 1 some queries could not be read (they are named), 2 a mistake in what is
+asked for.
 """
 
 import argparse
+import itertools
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # imported where it is used: --help does without
-    import numpy as np
-
     from mgcl.config import Config
     from mgcl.predict_files import Results, StoredMaps
-    from mgcl.predictor import Prediction, Predictor
+    from mgcl.predictor import Predictor
     from mgcl.sheet import Tile
 
 WINDOW = 256  # pixels: the tiles of the benchmarks, on which their networks are trained
@@ -118,10 +117,9 @@ def _segment(words: argparse.Namespace) -> int:
     from mgcl import predict_files as files
 
     pairs = _pairs(words.support)
-    queries = files.find_queries(words.query, outside=words.to)
-    results = {name: files.Results(words.to, name, words.probabilities) for name in queries}
-    inputs = [*queries.values(), *(path for pair in pairs for path in pair)]
-    files.refuse_overwriting(results.values(), inputs)
+    queries = files.find_queries(words.query, results=words.to)
+    results = files.Results(words.to, probabilities=words.probabilities)
+    results.refuse_overwriting(queries, [*queries.values(), *itertools.chain(*pairs)])
     maps = None if words.masks in GENERATORS else files.StoredMaps(Path(words.masks))
     predictor = load_predictor(
         words.checkpoint,
@@ -132,7 +130,8 @@ def _segment(words: argparse.Namespace) -> int:
         overlap=words.overlap,
         device=words.device,
     )
-    _set_support(predictor, pairs, words.label_id, maps)
+    files.set_support(predictor, pairs, words.label_id, maps)
+    results.write_facts(**_facts(predictor, words))
     tiles, unreadable = _predict_all(predictor, queries, results, maps, quiet=words.quiet)
     _write_overview(words, predictor, tiles)
     if not words.quiet:
@@ -146,26 +145,10 @@ def _pairs(words: Sequence[Path]) -> list[tuple[Path, Path]]:
     return list(zip(words[::2], words[1::2], strict=True))
 
 
-def _set_support(
-    predictor: "Predictor",
-    pairs: Sequence[tuple[Path, Path]],
-    label_id: int | str | None,
-    maps: "StoredMaps | None",
-) -> None:
-    from mgcl.imagefile import read_image
-    from mgcl.predict_files import read_foreground
-
-    predictor.set_support(
-        [read_image(image) for image, _ in pairs],
-        [read_foreground(label, label_id) for _, label in pairs],
-        [maps.load(image) for image, _ in pairs] if maps else None,
-    )
-
-
 def _predict_all(
     predictor: "Predictor",
     queries: Mapping[str, Path],
-    results: Mapping[str, "Results"],
+    results: "Results",
     maps: "StoredMaps | None",
     *,
     quiet: bool,
@@ -173,61 +156,50 @@ def _predict_all(
     """Segment and write every query: tiles of the first few, number of those left out."""
     from tqdm import tqdm
 
+    from mgcl.predict_files import count_windows, predict_file
     from mgcl.visualize import found_tile
 
     tiles: list[Tile] = []
     unreadable, side = 0, 256 * max(1, 4 - len(queries))  # few pictures may be larger
-    total = _count_windows(predictor, queries.values())
+    total = count_windows(predictor, queries.values())
     with tqdm(total=total, unit="window", disable=True if quiet else None) as bar:
         for name, path in queries.items():
             try:
-                image, prediction = _predict(predictor, path, maps, bar.update)
+                image, prediction = predict_file(predictor, path, maps, bar.update)
             except ValueError as error:
                 bar.write(f"left out: {error}", file=sys.stderr)
                 unreadable += 1
                 continue
-            results[name].write(image, prediction)
+            results.write(name, image, prediction)
             if len(tiles) < SHOWN:
                 tiles.append(found_tile(name, image, prediction.mask, side=side))
     return tiles, unreadable
 
 
-def _count_windows(predictor: "Predictor", paths: Iterable[Path]) -> int:
-    from mgcl.imagefile import UnreadableImage, image_size
-
-    total = 0
-    for path in paths:
-        with suppress(UnreadableImage):  # it is named when its turn comes
-            total += predictor.count_windows(*image_size(path))
-    return total
-
-
-def _predict(
-    predictor: "Predictor",
-    path: Path,
-    maps: "StoredMaps | None",
-    on_windows: Callable[[int], object],
-) -> tuple["np.ndarray", "Prediction"]:
-    from mgcl.imagefile import UnreadableImage, read_image
-
-    try:
-        image = read_image(path)
-        mask_map = maps.load(path) if maps else None
-        return image, predictor.predict(image, mask_map, on_windows=on_windows)
-    except UnreadableImage:
-        raise
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+def _facts(predictor: "Predictor", words: argparse.Namespace) -> dict[str, Any]:
+    generator = predictor.mask_generator
+    return {
+        "checkpoint": str(words.checkpoint),
+        "supports": [[str(path) for path in pair] for pair in _pairs(words.support)],
+        "label_id": words.label_id,
+        "cut": predictor.cut,
+        "vote_share": predictor.vote_share,
+        "window": predictor.window,
+        "image_size": predictor.image_size,
+        "overlap": predictor.overlap,
+        "masks": generator.spec if generator else words.masks or "none",
+    }
 
 
 def _write_overview(
     words: argparse.Namespace, predictor: "Predictor", tiles: Sequence["Tile"]
 ) -> None:
+    from mgcl.predict_files import OVERVIEW
     from mgcl.visualize import overview, write_png
 
     shots = len(predictor.examples)
     title = f"{shots} support{'s' * (shots > 1)}, cut {predictor.cut:.2f}, {words.checkpoint}"
-    write_png(words.to / "overview.png", overview(predictor.examples, tiles, title))
+    write_png(words.to / OVERVIEW, overview(predictor.examples, tiles, title))
 
 
 def _cut(word: str) -> float | str:

@@ -1,22 +1,28 @@
 """The files of `mgcl.predict`: which images, their labels and mask maps, and where results go."""
 
 import glob
+import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
 from mgcl.datasets.images import read_values
-from mgcl.imagefile import SUFFIXES
+from mgcl.files import write_json
+from mgcl.imagefile import SUFFIXES, UnreadableImage, image_size, read_image
 from mgcl.masks.store import MaskStore
 from mgcl.paint import PREDICTED, outlined
-from mgcl.predictor import Prediction
+from mgcl.predictor import Prediction, Predictor
 from mgcl.visualize import write_png
 
+KINDS = ("masks", "overlays", "probabilities")  # folders of results
+OVERVIEW, FACTS = "overview.png", "predict.json"
 
-def find_queries(words: Iterable[str], *, outside: Path) -> dict[str, Path]:
+
+def find_queries(words: Iterable[str], *, results: Path) -> dict[str, Path]:
     """Images by the name of their results, which no two share.
 
     A name is the path below the folder that was given, or the file's own, without suffix; where
@@ -24,38 +30,50 @@ def find_queries(words: Iterable[str], *, outside: Path) -> dict[str, Path]:
 
     Args:
         words: files, folders (searched below) and patterns.
-        outside: folder whose files are no queries: where results are written to.
+        results: folder that results are written to; those of an earlier run are no queries.
 
     Raises:
         ValueError: a word names no image.
     """
+    made = [(results / name).resolve() for name in (*KINDS, OVERVIEW)]
     queries: dict[str, Path] = {}
+    seen: set[Path] = set()
+    taken: set[str] = set()
     for word in words:
-        root, found = Path(word), [Path(word)]
-        if root.is_dir():
-            found = sorted(root.rglob("*"))
-        elif not root.exists():
-            found = [Path(path) for path in sorted(glob.glob(word, recursive=True))]
-        if not root.is_file():
-            found = [p for p in found if p.suffix.lower() in SUFFIXES and p.is_file()]
-            found = [p for p in found if outside.resolve() not in p.resolve().parents]
+        root = Path(word)
+        found = [root] if root.is_file() else _search(word, made)
         if not found:
             raise ValueError(f"--query {word}: no image there ({' '.join(SUFFIXES)})")
         for path in found:
-            if path not in queries.values():
+            if path not in seen:
+                seen.add(path)
                 name = path.relative_to(root) if root.is_dir() else Path(path.name)
-                queries[_free_name(name, queries)] = path
+                queries[_free_name(name, taken)] = path
     return queries
 
 
-def _free_name(path: Path, taken: Iterable[str]) -> str:
-    """A name for a file's results; letters of either case are one, as some file systems have it."""
-    lower = {name.lower() for name in taken}
-    plain = path.with_suffix("").as_posix()
-    names = [plain, f"{plain}_{path.suffix[1:]}"] + [
-        f"{plain}_{n}" for n in range(2, 3 + len(lower))
+def _search(word: str, made: Sequence[Path]) -> list[Path]:
+    """Images below a folder, or of a pattern, but those that an earlier run made."""
+    folder = Path(word)
+    paths = folder.rglob("*") if folder.is_dir() else map(Path, glob.glob(word, recursive=True))
+    return [
+        path
+        for path in sorted(paths)
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(path.resolve().is_relative_to(place) for place in made)
     ]
-    return next(name for name in names if name.lower() not in lower)
+
+
+def _free_name(path: Path, taken: set[str]) -> str:
+    """A name for a file's results; letters of either case are one, as some file systems have it."""
+    plain = path.with_suffix("").as_posix()
+    numbered = (f"{plain}_{number}" for number in itertools.count(2))
+    for name in itertools.chain((plain, f"{plain}_{path.suffix[1:]}"), numbered):
+        if name.lower() not in taken:
+            break
+    taken.add(name.lower())
+    return name
 
 
 def read_foreground(path: str | os.PathLike[str], label_id: int | str | None = None) -> np.ndarray:
@@ -82,39 +100,51 @@ def read_foreground(path: str | os.PathLike[str], label_id: int | str | None = N
     return (values != 0).astype(np.uint8)
 
 
-class Results(NamedTuple):
-    """Where the results of one query go: NAME.png in a folder for each kind."""
+class Results:
+    """A folder of results: NAME.png in a folder for each kind, and what made them in FACTS."""
 
-    folder: Path
-    name: str
-    probabilities: bool
+    def __init__(self, folder: Path, *, probabilities: bool) -> None:
+        """Write nothing yet.
 
-    def paths(self) -> dict[str, Path]:
-        """Every file that is written, by kind."""
-        kinds = ["masks", "overlays"] + ["probabilities"] * self.probabilities
-        return {kind: self.folder / kind / f"{self.name}.png" for kind in kinds}
+        Raises:
+            ValueError: the folder holds folders of these names that were not written as results.
+        """
+        self.folder = folder
+        self.kinds = KINDS if probabilities else KINDS[:2]
+        foreign = [kind for kind in self.kinds if (folder / kind).exists()]
+        if foreign and not (folder / FACTS).exists():
+            raise ValueError(
+                f"{folder / foreign[0]} is there and holds no results of this program (there is no "
+                f"{FACTS} beside it): give another --to"
+            )
 
-    def write(self, image: np.ndarray, prediction: Prediction) -> None:
-        """Mask 0 / 255 (8 bits), overlay (RGB), probability * 65535 (16 bits)."""
-        paths = self.paths()
-        write_png(paths["masks"], 255 * prediction.mask)
-        write_png(paths["overlays"], outlined(image, prediction.mask, PREDICTED))
-        if self.probabilities:
+    def refuse_overwriting(self, names: Iterable[str], inputs: Iterable[Path]) -> None:
+        """Results replace earlier results, but no image or label that is read.
+
+        Raises:
+            ValueError: a result would have the path of an input.
+        """
+        read = {path.resolve() for path in inputs}
+        for name in names:
+            for path in (self.path(kind, name) for kind in self.kinds):
+                if path.resolve() in read:
+                    raise ValueError(f"{path} is read and would be overwritten: give another --to")
+
+    def path(self, kind: str, name: str) -> Path:
+        """File of a query's result."""
+        return self.folder / kind / f"{name}.png"
+
+    def write_facts(self, **facts: Any) -> None:
+        """What the results are made with, as JSON."""
+        write_json(self.folder / FACTS, facts)
+
+    def write(self, name: str, image: np.ndarray, prediction: Prediction) -> None:
+        """Mask 0 / 255 (8 bits), overlay (RGB), probability * 65535 (16 bits) if asked for."""
+        write_png(self.path("masks", name), 255 * prediction.mask)
+        write_png(self.path("overlays", name), outlined(image, prediction.mask, PREDICTED))
+        if "probabilities" in self.kinds:
             levels = np.round(prediction.probability * 65535).astype(np.uint16)
-            write_png(paths["probabilities"], levels)
-
-
-def refuse_overwriting(results: Iterable[Results], inputs: Iterable[Path]) -> None:
-    """Results replace earlier results, but no image or label that is read.
-
-    Raises:
-        ValueError: a result would have the path of an input.
-    """
-    read = {path.resolve() for path in inputs}
-    for result in results:
-        for path in result.paths().values():
-            if path.resolve() in read:
-                raise ValueError(f"{path} is an input and would be overwritten: give another --to")
+            write_png(self.path("probabilities", name), levels)
 
 
 class StoredMaps:
@@ -124,8 +154,10 @@ class StoredMaps:
         """Open a folder that main_0_extract_masks.py wrote.
 
         Raises:
-            MaskStoreError: it is none.
+            ValueError: it is none.
         """
+        if not folder.is_dir():
+            raise ValueError(f"--masks {folder}: neither a generator of masks nor a folder of them")
         self.store = MaskStore(folder)
         self.keys = self.store.keys()
 
@@ -145,3 +177,45 @@ class StoredMaps:
                 f"{len(fitting)} mask maps of the name {image.stem} in {self.store.root}, need one"
             )
         return self.store.load(fitting[0])
+
+
+def set_support(
+    predictor: Predictor,
+    pairs: Sequence[tuple[Path, Path]],
+    label_id: int | str | None,
+    maps: StoredMaps | None,
+) -> None:
+    """Give the predictor the supports in pairs of files, image and label."""
+    predictor.set_support(
+        [read_image(image) for image, _ in pairs],
+        [read_foreground(label, label_id) for _, label in pairs],
+        [maps.load(image) for image, _ in pairs] if maps else None,
+    )
+
+
+def count_windows(predictor: Predictor, paths: Iterable[Path]) -> int:
+    """Windows that the images take; of an unreadable one none, it is named when its turn comes."""
+    total = 0
+    for path in paths:
+        with suppress(UnreadableImage):
+            total += predictor.count_windows(*image_size(path))
+    return total
+
+
+def predict_file(
+    predictor: Predictor,
+    path: Path,
+    maps: StoredMaps | None,
+    on_windows: Callable[[int], object],
+) -> tuple[np.ndarray, Prediction]:
+    """Segment an image file: the image and what is found.
+
+    Raises:
+        ValueError: image or mask map cannot be read; the message names the image.
+    """
+    image = read_image(path)
+    try:
+        mask_map = maps.load(path) if maps else None
+        return image, predictor.predict(image, mask_map, on_windows=on_windows)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None

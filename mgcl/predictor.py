@@ -167,7 +167,7 @@ class Predictor:
         votes = np.empty((height, width), np.uint8)
         probability = np.empty((height, width), np.float32)
         for rows, margins in self._bands(image, mask_map, on_windows or (lambda count: None)):
-            votes[rows] = (margins > logit(self.cut)).sum(dim=0).cpu().numpy()
+            votes[rows] = (margins > logit(self.cut)).sum(dim=0).byte().cpu().numpy()
             probability[rows] = margins.sigmoid().mean(dim=0).cpu().numpy()
         mask = votes >= votes_needed(max(1, int(votes.max())), self.vote_share)
         return Prediction(mask.astype(np.uint8), probability, votes)

@@ -1,5 +1,6 @@
 """`python -m mgcl.predict` as its user meets it: what is read, written, named and refused."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -116,12 +117,31 @@ def test_mask_maps_of_a_folder_are_found_by_the_image_s_name(small, tmp_path, ca
 
 
 def test_no_input_is_overwritten(small, tmp_path, capsys):
-    (tmp_path / "masks").mkdir()
-    query = tmp_path / "masks" / "a.png"
+    query = tmp_path / "a.png"
     shutil.copy(small.image(1), query)
-    before = query.read_bytes()
-    assert small.run("--query", query, to=tmp_path) == 2
-    assert "would be overwritten" in capsys.readouterr().err and query.read_bytes() == before
+    assert small.run("--query", tmp_path, to=tmp_path) == 0, "results may lie beside the images"
+    assert small.run("--query", tmp_path, to=tmp_path) == 0, "and are no queries in a second run"
+    assert "1 of 1 images" in capsys.readouterr().out
+    result = tmp_path / "masks" / "a.png"
+    before = result.read_bytes()
+    assert small.run("--query", result, to=tmp_path) == 2
+    assert "would be overwritten" in capsys.readouterr().err and result.read_bytes() == before
+
+
+def test_folders_that_hold_no_results_are_left_alone(small, tmp_path, capsys):
+    label = tmp_path / "masks" / f"{small.names[1]}.png"
+    label.parent.mkdir()
+    label.write_bytes(b"drawn by hand")
+    assert small.run("--query", small.image(1), to=tmp_path) == 2
+    assert "give another --to" in capsys.readouterr().err
+    assert label.read_bytes() == b"drawn by hand" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_made_the_results_is_written_beside_them(small, tmp_path):
+    assert small.run("--query", small.image(1), "--cut", "0.3", to=tmp_path) == 0
+    facts = json.loads((tmp_path / "predict.json").read_text())
+    assert facts["cut"] == 0.3 and facts["window"] == 64 and facts["masks"]["name"] == "superpixels"
+    assert facts["supports"] == [[str(small.image(0)), str(small.label(0))]]
 
 
 def test_a_checkpoint_without_constants_needs_a_config(small, pipeline, tmp_path, capsys):
@@ -148,6 +168,7 @@ WRONG = {
     "marks no pixel": ["--label-id", "200"],
     "overlap": ["--overlap", "1"],
     "no config file": ["--config", "no/such.toml"],
+    "neither a generator": ["--masks", "superpixel"],
 }
 
 
@@ -172,7 +193,7 @@ def test_queries_are_files_folders_and_patterns_with_names_that_never_collide(tm
     a, b = tmp_path / "a", tmp_path / "b"
     touch(a / "x.png", a / "x.tif", a / "X_TIF.jpg", a / "deep/x.png", a / "notes.txt", b / "x.png")
     touch(a / "out/masks/x.png")
-    found = find_queries([str(a), str(b / "*.png"), str(a / "x.png")], outside=a / "out")
+    found = find_queries([str(a), str(b / "*.png"), str(a / "x.png")], results=a / "out")
     assert {name: path.relative_to(tmp_path).as_posix() for name, path in found.items()} == {
         "X_TIF": "a/X_TIF.jpg",
         "deep/x": "a/deep/x.png",
