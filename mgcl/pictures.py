@@ -51,7 +51,8 @@ def segment(
         prediction = aggregate_shots(logits, cut=cut, vote_share=vote_share)[0].cpu().numpy()
         probability = logits.softmax(dim=2)[0, :, 1].mean(dim=0).cpu().numpy()
     iou = 100 * float(foreground_iou(torch.from_numpy(prediction), episode.query_label))
-    title = f"{_class_name(dataset, episode)}, episode {episode_id}: IoU {iou:.1f} % at {cut:.2f}"
+    name = _class_name(dataset, episode).replace("_", " ")
+    title = f"{name}, episode {episode_id}: IoU {iou:.1f} % at {cut:.2f}"
     return Segmented(episode, probability, prediction, title)
 
 

@@ -76,6 +76,7 @@ def load_predictor(
         overlap=overlap,
         cut=resolve_cut(constants.test.cut if cut is None else cut, said.get("cut")),
         vote_share=constants.test.vote_share,
+        batch_size=constants.test.batch_size,
     )
 
 

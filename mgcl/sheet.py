@@ -40,7 +40,7 @@ def compose(rows: Sequence[Sequence[Tile]], title: str) -> np.ndarray:
     paper = Image.new("RGB", (across, down), PAPER)
     draw = ImageDraw.Draw(paper)
     font = _font(19, bold=True)
-    title = _shortened(draw, title.replace("_", " "), font, across - 2 * GAP)
+    title = _shortened(draw, title, font, across - 2 * GAP)
     draw.text((GAP, TITLE // 2 + 2), title, INK, font, anchor="lm")
     top = TITLE
     for row, (height, width) in zip(rows, cells, strict=True):
