@@ -42,24 +42,34 @@ def cut(picture: np.ndarray, y: int, x: int, window: int) -> np.ndarray:
 def around_objects(foreground: np.ndarray, window: int) -> tuple[int, int]:
     """Where to cut a window out of a labelled picture: (y, x) of its corner.
 
-    It holds as much of the foreground as a window can, but need not be more than half full: the
-    background is an example as well. Then it is centred on the foreground that it holds.
+    Objects that fit into one window come to lie in its middle. Of others, the window holds as much
+    as a window can, but need not be more than half full: the background is an example as well. Then
+    it is centred on the foreground that it holds.
 
     Args:
         foreground: (H, W) bool, not empty.
         window: side in pixels; (0, 0) where the picture is not larger.
     """
     height, width = foreground.shape
-    tops, lefts = (starts(length, window, 0.875) for length in (height, width))
-    held = _held(foreground, tops, lefts, window)
-    row, column = np.unravel_index(np.argmax(np.minimum(held, (window**2 + 1) // 2)), held.shape)
-    top, left = tops[row], lefts[column]
-    inside = foreground[top : top + window, left : left + window]
-    down, across = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+    top, bottom, left, right = _box(foreground)
+    if max(bottom - top, right - left) > window:
+        tops, lefts = (starts(length, window, 0.875) for length in (height, width))
+        held = _held(foreground, tops, lefts, window)
+        best = np.argmax(np.minimum(held, (window**2 + 1) // 2))
+        row, column = np.unravel_index(best, held.shape)
+        y, x = tops[row], lefts[column]
+        top, bottom, left, right = _box(foreground[y : y + window, x : x + window])
+        top, bottom, left, right = y + top, y + bottom, x + left, x + right
     return (
-        _centred(top + (down[0] + down[-1]) // 2, window, height),
-        _centred(left + (across[0] + across[-1]) // 2, window, width),
+        _centred((top + bottom) // 2, window, height),
+        _centred((left + right) // 2, window, width),
     )
+
+
+def _box(foreground: np.ndarray) -> tuple[int, int, int, int]:
+    """First and past the last row, first and past the last column that hold foreground."""
+    rows, columns = (np.flatnonzero(foreground.any(axis=axis)) for axis in (1, 0))
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
 
 def _held(foreground: np.ndarray, tops: list[int], lefts: list[int], window: int) -> np.ndarray:

@@ -192,7 +192,7 @@ def test_a_small_object_in_a_large_support_is_shown_at_the_scale_of_the_queries(
     made.set_support([image], [marked])
     (example,) = made.examples
     assert example.image.shape == (SIDE, SIDE, 3) and example.label.sum() == 600
-    assert (example.image[23:43, 18:48] == image[400:420, 600:630]).all()
+    assert (example.image[22:42, 17:47] == image[400:420, 600:630]).all()
     assert example.mask_map.shape == (SIDE, SIDE) and example.mask_map.any()
 
 

@@ -55,7 +55,18 @@ def test_a_small_object_in_a_large_picture_lies_in_the_middle_of_its_window(y, x
     label[y : y + 40, x : x + 40] = True
     top, left = windows.around_objects(label, 256)
     assert label[top : top + 256, left : left + 256].sum() == label.sum()
-    assert top == np.clip(y + 19 - 128, 0, 744) and left == np.clip(x + 19 - 128, 0, 1744)
+    assert top == np.clip(y + 20 - 128, 0, 744) and left == np.clip(x + 20 - 128, 0, 1744)
+
+
+@given(st.integers(1, 40), st.integers(0, 60), st.integers(0, 60), st.integers(0, 2**20))
+def test_objects_that_fit_into_a_window_are_not_cut_off(window, y, x, seed):
+    label = np.zeros((100, 100), bool)
+    label[y : y + window, x : x + window] = (
+        np.random.default_rng(seed).random((window, window)) < 0.1
+    )
+    label[y + window - 1, x] = True
+    top, left = windows.around_objects(label, window)
+    assert label[top : top + window, left : left + window].sum() == label.sum()
 
 
 def test_of_scattered_objects_the_densest_window_is_taken():
