@@ -4,7 +4,7 @@
     torchrun --nproc_per_node N main_0_extract_masks.py ...      # one share of the images each
 
 Run it again after any interruption: it makes what is missing. Exit status: 0 all maps are there,
-1 some images could not be read or the run was stopped, 2 a mistake in the config.
+1 some images could not be read, or disk or GPU are full, 2 a mistake in the config.
 """
 
 import sys
@@ -13,7 +13,7 @@ from pathlib import Path
 from mgcl import config, distributed
 from mgcl.datasets.lists import listed_images
 from mgcl.masks import build_generator
-from mgcl.masks.extract import StoreFull, Summary, extract
+from mgcl.masks.extract import StoreFull, Summary, extract, together
 from mgcl.masks.images import find_images
 from mgcl.masks.store import MaskStore
 
@@ -26,17 +26,23 @@ def main(argv: list[str]) -> int:
         device = distributed.choose_device(constants.run.device)
         generator = build_generator(constants.masks, device)
         store = MaskStore(constants.masks_dir, generator.spec)
-        print(f"{len(images)} images -> {store.root}, by {generator.spec['name']} on {device}")
-        summary = extract(images, generator, store, shard=shard(constants.masks.shard))
+        if distributed.is_main():
+            print(f"{len(images)} images -> {store.root}, by {generator.spec['name']} on {device}")
+        made_here = extract(images, generator, store, shard=shard(constants.masks.shard))
     except StoreFull as error:
         print(error.strerror, file=sys.stderr)
+        return 1
+    except MemoryError as error:
+        print(error, file=sys.stderr)
         return 1
     except (ValueError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2
-    print(tell(summary))
     # torchrun ends all processes with the first that fails, so none does before all are through
-    return 1 if distributed.total(len(summary.unreadable)) else 0
+    summary = together(distributed.gather(made_here))
+    if distributed.is_main():
+        print(tell(summary))
+    return 1 if summary.unreadable else 0
 
 
 def images_to_cut(constants: config.Config) -> dict[str, Path]:

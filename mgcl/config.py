@@ -136,9 +136,9 @@ class MasksSection(Section):
     """Points a pass of the mask decoder; 0 chooses by device and free memory."""
     compile: bool = False
     """torch.compile the image encoder."""
-    superpixel_scale: Rate = 40.0
+    superpixel_scale: Rate = 50.0
     """Larger gives fewer, larger superpixels."""
-    superpixel_min_size: Share = 0.001
+    superpixel_min_size: Share = 0.0005
     """Smallest superpixel, as a share of the image."""
     shard: Annotated[str, Field(pattern=r"^\d+/[1-9]\d*$")] = "0/1"
     """i/n: make every n-th map from the i-th only, for several machines (torchrun sets it)."""

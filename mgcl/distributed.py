@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:  # imported where it is used: the scripts' --help does without
     import torch
@@ -44,18 +44,17 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def total(count: int) -> int:
-    """Sum of a number over all processes, which may be far apart: the first waits for the last."""
+def gather(value: T) -> list[T]:
+    """The values of all processes, which may be far apart in time: the first waits for the last."""
     if world_size() == 1:
-        return count
-    import torch
+        return [value]
     import torch.distributed as dist
 
     dist.init_process_group("gloo", timeout=timedelta(days=7))
     try:
-        summed = torch.tensor(count)
-        dist.all_reduce(summed)
-        return int(summed)
+        values: list[Any] = [None] * world_size()
+        dist.all_gather_object(values, value)
+        return values
     finally:
         dist.destroy_process_group()
 

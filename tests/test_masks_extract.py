@@ -88,6 +88,19 @@ def test_a_further_run_picks_up_what_a_dead_shard_left(tmp_path):
     assert run(images, tmp_path / "maps")[:2] == (5, 5)
 
 
+def test_a_log_gets_lines_instead_of_a_bar_and_a_quiet_run_gets_nothing(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(extract_module, "_LINE_SECONDS", 0.0)
+    images = write_images(tmp_path / "images")
+    extract(images, Bands(), MaskStore(tmp_path / "maps", Bands.spec))
+    shown = capsys.readouterr()
+    assert "masks: 10 of 10" in shown.out and shown.err == ""
+    MaskStore(tmp_path / "maps").path("val/P0000").write_bytes(b"torn")
+    run(images, tmp_path / "maps")
+    assert capsys.readouterr() == ("", "")
+
+
 def test_an_unreadable_image_is_named_and_counted_and_the_rest_goes_on(tmp_path):
     images = write_images(tmp_path / "images")
     torn = images["train/P0003"]
@@ -135,10 +148,13 @@ def test_leftovers_of_a_killed_run_go_but_those_of_a_living_one_stay(tmp_path):
     dead.wait()
     stale = root / "val" / f".P0000.png.{dead.pid}.tmp"
     living = root / "val" / f".P0002.png.{os.getppid()}.tmp"
-    stale.write_bytes(b"half")
-    living.write_bytes(b"half")
+    manifest = root / f".manifest.json.{dead.pid}.tmp"
+    for leftover in (stale, living, manifest):
+        leftover.write_bytes(b"half")
+    run(images, root, shard=(0, 2))
+    assert manifest.exists()  # another machine's share may be writing it just now
     run(images, root)
-    assert not stale.exists() and living.exists()
+    assert not stale.exists() and living.exists() and not manifest.exists()
 
 
 JOB = """

@@ -16,9 +16,14 @@ from segment_anything.modeling import (
 )
 
 from mgcl.config import MasksSection
-from mgcl.masks import build_generator
+from mgcl.masks import build_generator, sam_decoder
 from mgcl.masks.mask_map import merge_masks
-from mgcl.masks.sam import SamMaskGenerator, SamSettings
+from mgcl.masks.sam import (
+    SamMaskGenerator,
+    SamSettings,
+    _images_at_a_time,
+    _prompts_at_a_time,
+)
 from mgcl.masks.sam_encoder import encode
 
 SIZE = 128  # of the encoder's input; the published models have 1024
@@ -166,6 +171,34 @@ def test_the_encoder_with_strips_equals_the_librarys(sam):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             low = encode(sam.image_encoder, images).float()
     assert (low - expected).abs().mean() < 0.05 * expected.abs().mean()
+
+
+def test_the_encoder_compiles_into_one_graph_with_the_same_arithmetic(sam):
+    images = torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    compiled = torch.compile(encode, backend="eager", fullgraph=True)
+    with torch.inference_mode():
+        assert torch.equal(compiled(sam.image_encoder, images), encode(sam.image_encoder, images))
+
+
+def test_a_full_gpu_is_told_with_the_batches_to_lower(sam, monkeypatch):
+    def full(*_):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB.")
+
+    monkeypatch.setattr(sam_decoder, "predict", full)
+    generator = SamMaskGenerator(sam, settings_for("tens"), prompt_batch=64, image_batch=2)
+    with pytest.raises(MemoryError, match=r"image_batch 2 .*prompt_batch 64.*Tried to allocate"):
+        generator.many([scene(64, 64)])
+
+
+@pytest.mark.parametrize("free, images, prompts", [(80, 8, 204), (16, 2, 64), (0.5, 1, 64)])
+def test_batches_follow_the_free_memory_of_a_gpu(monkeypatch, free, images, prompts):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free * 2**30), 2**37))
+    device = torch.device("cuda")
+    assert (_images_at_a_time(device), _prompts_at_a_time(device)) == (images, prompts)
+    assert (_images_at_a_time(torch.device("cpu")), _prompts_at_a_time(torch.device("cpu"))) == (
+        1,
+        4,
+    )
 
 
 def test_own_options_and_weights_are_in_the_spec_and_batches_are_not(sam):

@@ -3,14 +3,18 @@
 import importlib.util
 import json
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mgcl.config import MasksSection
 from mgcl.masks import build_generator, show
+from mgcl.masks.mask_map import as_mask_map
 from mgcl.masks.store import MaskStore
 
 HALVES = np.repeat([[0, 2, 1, 1]], 10, axis=0).astype(np.uint8).repeat(5, axis=1)  # (10, 20)
@@ -66,6 +70,69 @@ def test_sam_2_without_weights_names_their_address_and_size(tmp_path):
     section = MasksSection(generator="sam2", sam_checkpoint=tmp_path / "none.pt")
     with pytest.raises(ValueError, match=r"https://.*sam2.1_hiera_large.pt \(898 MB\)"):
         build_generator(section)
+
+
+class FakeSam2(torch.nn.Module):
+    """What the adapter needs of a model of the package; it has one weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.device = torch.device("cpu")
+
+
+class FakeSam2Generator:
+    """Takes the settings of the package's generator (version 1.1.0); makes one mask or none."""
+
+    def __init__(
+        self,
+        model,
+        points_per_side=32,
+        points_per_batch=64,
+        pred_iou_thresh=0.8,
+        stability_score_thresh=0.95,
+        box_nms_thresh=0.7,
+    ):
+        self.model, self.points, self.quality = model, points_per_batch, pred_iou_thresh
+
+    def generate(self, image):
+        mask = np.ones(image.shape[:2], bool)
+        return [{"segmentation": mask}] if self.model.weight > self.quality else []
+
+
+@pytest.fixture
+def fake_sam2(monkeypatch):
+    """A package `sam2` of the adapter's needs, and the architectures that it was asked for."""
+    asked = []
+    builder, automatic = ModuleType("sam2.build_sam"), ModuleType("sam2.automatic_mask_generator")
+    builder.build_sam2 = lambda config, device: asked.append((config, device)) or FakeSam2()
+    automatic.SAM2AutomaticMaskGenerator = FakeSam2Generator
+    for module in (ModuleType("sam2"), builder, automatic):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    return asked
+
+
+def test_sam_2_runs_through_its_package_with_the_configs_settings(fake_sam2, tmp_path):
+    weights = tmp_path / "tiny.pt"
+    torch.save({"model": {"weight": torch.ones(1)}}, weights)
+    section = MasksSection(generator="sam2", sam2_model="hiera_t", sam_checkpoint=weights)
+    generator = build_generator(section)
+    assert fake_sam2 == [("configs/sam2.1/sam2.1_hiera_t.yaml", "cpu")]
+    assert generator.spec["model"] == "hiera_t" and generator.spec["pred_iou_thresh"] == 0.88
+    image = np.zeros((4, 5, 3), np.uint8)
+    assert as_mask_map(generator(image)).tolist() == np.ones((4, 5)).tolist()
+    none = build_generator(section.model_copy(update={"pred_iou_thresh": 2.0}))
+    assert none(image).shape == (0, 4, 5)
+
+
+def test_weights_of_another_sam_2_or_torn_ones_are_refused(fake_sam2, tmp_path):
+    torn, foreign = tmp_path / "torn.pt", tmp_path / "foreign.pt"
+    torn.write_bytes(b"half a file")
+    torch.save({"model": {"other": torch.ones(1)}}, foreign)
+    with pytest.raises(ValueError, match="download it again"):
+        build_generator(MasksSection(generator="sam2", sam_checkpoint=torn))
+    with pytest.raises(ValueError, match="does not hold the weights of hiera_l"):
+        build_generator(MasksSection(generator="sam2", sam_checkpoint=foreign))
 
 
 def test_the_example_of_an_own_generator_in_the_docs_runs(tmp_path, monkeypatch):

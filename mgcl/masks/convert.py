@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from mgcl.masks.extract import StoreFull, explain_full
 from mgcl.masks.mask_map import merge_masks
-from mgcl.masks.store import MaskStore
+from mgcl.masks.store import MANIFEST, MaskStore
 
 SPEC = {"name": "authors' cache", "format": "sam_mask pickles, RLE"}
 _ALLOWED = {
@@ -101,7 +101,7 @@ def convert(
     if not keys:
         raise ValueError(f"no mask caches (*.pkl) in {folder}")
     store = MaskStore(root, SPEC)
-    store.remove_leftovers(set(keys))
+    store.remove_leftovers({*keys, MANIFEST})
     todo = {k: path for k, path in keys.items() if k not in store or store.problem(k)}
     left_out: dict[Path, str] = {}
     work = functools.partial(_convert_one, store)

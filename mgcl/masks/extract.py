@@ -1,8 +1,9 @@
 """A generator over many images into a store: only what is missing; torn files found; sharded."""
 
 import errno
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -10,12 +11,14 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from tqdm import tqdm
 
+from mgcl import distributed
 from mgcl.imagefile import UnreadableImage, image_size, read_image
 from mgcl.masks import BatchedMaskGenerator, MaskGenerator
 from mgcl.masks.mask_map import as_mask_map
-from mgcl.masks.store import MaskStore
+from mgcl.masks.store import MANIFEST, MaskStore
 
 _THREADS = 4  # decode images and write maps beside the generator
+_LINE_SECONDS = 300.0  # between two lines of progress in a log
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 T = TypeVar("T")
@@ -33,6 +36,16 @@ class Summary(NamedTuple):
     """Maps that were there but torn or foreign, with the reason; they were made again."""
     unreadable: dict[str, str]
     """Images that could not be read, with the reason; they have no map."""
+
+
+def together(parts: Sequence[Summary]) -> Summary:
+    """The summary of several shares."""
+    return Summary(
+        sum(part.made for part in parts),
+        sum(part.found for part in parts),
+        {key: reason for part in parts for key, reason in part.damaged.items()},
+        {key: reason for part in parts for key, reason in part.unreadable.items()},
+    )
 
 
 class StoreFull(OSError):
@@ -54,25 +67,55 @@ def extract(
         generator: what cuts an image; one with `many` and `batch_size` gets several at once.
         store: where the maps go.
         shard: (i, n): this run's share is every n-th key of the sorted list, from the i-th.
-        quiet: no progress bar and no messages.
+        quiet: no progress and no messages. Otherwise the first process of torchrun shows its own
+            progress: a bar on a terminal, now and then a line in a log.
 
     Raises:
         StoreFull: the disk is full; a further run goes on from there.
+        MemoryError: the GPU is full.
     """
     keys = sorted(images)[shard[0] :: shard[1]]
-    store.remove_leftovers(set(keys))
+    store.remove_leftovers({*keys, MANIFEST} if shard[1] == 1 else set(keys))
     unreadable: dict[str, str] = {}
     with ThreadPoolExecutor(_THREADS) as pool:
         found = _ahead(pool, lambda key: (key, _problem(store, key, images[key])), keys, 64)
         problems = {key: problem for key, problem in found if problem is not None}
         damaged = {key: problem for key, problem in problems.items() if problem}
-        with tqdm(total=len(problems), unit="image", desc="masks", disable=quiet) as bar:
-            say = (lambda line: None) if quiet else bar.write
+        words = "masks" if shard[1] == 1 else f"masks, share {shard[0]}/{shard[1]}"
+        hidden = quiet or not distributed.is_main()
+        with _Progress(words, len(problems), hidden) as progress:
+            say = (lambda line: None) if quiet else tqdm.write
             for problem in damaged.values():
                 say(f"made again: {problem}")
             readable = _readable(pool, images, list(problems), unreadable, say)
-            made = _make(readable, generator, store, pool, bar.update)
+            made = _make(readable, generator, store, pool, progress.update)
     return Summary(made, len(keys) - len(problems), damaged, unreadable)
+
+
+class _Progress:
+    """A bar on a terminal; a line every few minutes where the output goes into a file."""
+
+    def __init__(self, words: str, total: int, hidden: bool) -> None:
+        self._bar = tqdm(total=total, unit="image", desc=words, disable=True if hidden else None)
+        self._lines = self._bar.disable and not hidden
+        self._words, self._total, self._done = words, total, 0
+        self._start = time.monotonic()
+        self._next = self._start + _LINE_SECONDS
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def update(self, count: int) -> None:
+        self._bar.update(count)
+        self._done += count
+        now = time.monotonic()
+        if self._lines and now >= self._next:
+            speed = self._done / (now - self._start)
+            print(f"{self._words}: {self._done} of {self._total}, {speed:.2f} images/s", flush=True)
+            self._next = now + _LINE_SECONDS
 
 
 def _problem(store: MaskStore, key: str, path: Path) -> str | None:

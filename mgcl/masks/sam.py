@@ -86,7 +86,11 @@ class SamMaskGenerator:
         self._transform = ResizeLongestSide(sam.image_encoder.img_size)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 RGB -> (H, W) uint8 mask map."""
+        """(H, W, 3) uint8 RGB -> (H, W) uint8 mask map.
+
+        Raises:
+            MemoryError: the GPU is full; the message names the batches.
+        """
         return self._maps([image], wanted=1)[0]
 
     def many(self, images: list[np.ndarray]) -> list[np.ndarray]:
@@ -97,8 +101,18 @@ class SamMaskGenerator:
         filling = images[-1:] * (self.batch_size - len(images))
         return self._maps(images + filling, wanted=len(images))
 
-    @torch.inference_mode()
     def _maps(self, images: list[np.ndarray], wanted: int) -> list[np.ndarray]:
+        try:
+            return self._cut_all(images, wanted)
+        except torch.cuda.OutOfMemoryError as error:
+            raise MemoryError(
+                f"the device's memory is full at masks.image_batch {self.batch_size} and "
+                f"masks.prompt_batch {self.prompt_batch}: set lower ones and run again "
+                f"({str(error).splitlines()[0]})"
+            ) from error
+
+    @torch.inference_mode()
+    def _cut_all(self, images: list[np.ndarray], wanted: int) -> list[np.ndarray]:
         inputs = torch.cat([self._to_input(image) for image in images])  # (B, 3, S, S)
         with self._autocast():
             embeddings = self._encode(self.sam.image_encoder, inputs).float()  # (B, C, h, w)
@@ -159,7 +173,7 @@ class SamMaskGenerator:
         """Logits (K, 4h, 4w) -> parts (k, H, W), a few at a time to bound the memory."""
         side = self.sam.image_encoder.img_size
         inner = self._transform.get_preprocess_shape(*size, side)
-        budget = (1 << 30) if logits.is_cuda else (1 << 26)  # bytes: a CPU's cache is small
+        budget = 1 << (30 if logits.is_cuda else 24)  # bytes: more is mapped anew on a CPU
         few = max(1, budget // (4 * (side * side + size[0] * size[1])))
         for part in logits.split(few) if len(logits) else ():
             # one channel each: with many, PyTorch takes another kernel, which rounds otherwise

@@ -5,31 +5,49 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mgcl.masks.sam_weights import PUBLISHED_2, digest
+from mgcl.masks.sam_weights import PUBLISHED_2, digest, fill, read_weights
 
 if TYPE_CHECKING:
     from mgcl.config import MasksSection
+
+_PROMPT_BATCH = 64  # the library's own
 
 
 class Sam2MaskGenerator:
     """SAM 2's automatic mask generator, an image at a time."""
 
-    def __init__(self, model: Any, *, spec: dict[str, Any], **settings: Any) -> None:
+    def __init__(
+        self,
+        model: Any,
+        *,
+        precision: str = "float32",
+        prompt_batch: int = 0,
+        spec: dict[str, Any],
+        **settings: Any,
+    ) -> None:
         """Nothing is computed yet.
 
         Args:
             model: a model of the `sam2` library, in eval mode, on its device.
+            precision: "float32", or "bf16" for the networks.
+            prompt_batch: points a pass of the decoder; 0 takes the library's 64.
             spec: what names the weights in a store's manifest.
             settings: as SAM2AutomaticMaskGenerator takes them.
         """
         from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
 
-        self.spec = {"name": "sam2", **spec, **settings}
-        self._library = SAM2AutomaticMaskGenerator(model, **settings)
+        self.spec = {"name": "sam2", **spec, **settings, "precision": precision}
+        self._device, self._low_precision = model.device.type, precision == "bf16"
+        self._library = SAM2AutomaticMaskGenerator(
+            model, points_per_batch=prompt_batch or _PROMPT_BATCH, **settings
+        )
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 RGB -> (M, H, W) bool masks, the best first."""
-        records = self._library.generate(image)
+        import torch
+
+        with torch.autocast(self._device, dtype=torch.bfloat16, enabled=self._low_precision):
+            records = self._library.generate(image)
         masks = [record["segmentation"] for record in records]
         return np.array(masks, dtype=bool).reshape(-1, *image.shape[:2])
 
@@ -38,21 +56,25 @@ def build_sam2_generator(section: "MasksSection", device: Any) -> Sam2MaskGenera
     """The generator of the config's `masks`, with its weights loaded.
 
     Raises:
-        ValueError: the package or the weights are missing; the message says what to get.
+        ValueError: the package or the weights are missing, or the weights are not those of the
+            model; the message says what to get.
     """
-    published = PUBLISHED_2[section.sam2_model]
-    checkpoint = section.sam_checkpoint or Path("weights") / published.file_name
+    name = section.sam2_model
+    checkpoint = section.sam_checkpoint or Path("weights") / PUBLISHED_2[name].file_name
     try:
         from sam2.build_sam import build_sam2
-    except ImportError:
-        raise ValueError('masks.generator = "sam2" needs its package: pip install sam2') from None
-    if not checkpoint.is_file():
-        raise ValueError(published.missing(section.sam2_model, checkpoint))
-    architecture = f"configs/sam2.1/sam2.1_{section.sam2_model}.yaml"
-    model = build_sam2(architecture, str(checkpoint), device=str(device))
+    except ImportError as error:
+        raise ValueError(
+            f'masks.generator = "sam2" needs its package: pip install sam2 ({error})'
+        ) from None
+    held = read_weights(PUBLISHED_2[name], name, checkpoint)
+    weights = held.get("model", held) if isinstance(held, dict) else held
+    model = build_sam2(f"configs/sam2.1/sam2.1_{name}.yaml", device=str(device))
     return Sam2MaskGenerator(
-        model,
-        spec={"model": section.sam2_model, "weights_md5": digest(checkpoint)},
+        fill(model, weights, name, checkpoint),
+        precision=section.precision,
+        prompt_batch=section.prompt_batch,
+        spec={"model": name, "weights_md5": digest(checkpoint)},
         points_per_side=section.points_per_side,
         pred_iou_thresh=section.pred_iou_thresh,
         stability_score_thresh=section.stability_score_thresh,

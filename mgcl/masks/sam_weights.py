@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import torch
@@ -48,24 +48,44 @@ def load_sam(model: str, checkpoint: Path, device: "torch.device | str") -> "Sam
         ValueError: the file is missing (the message says what to download), torn, or of another
             architecture.
     """
-    import torch
     from segment_anything import sam_model_registry
 
+    weights = read_weights(PUBLISHED[model], model, checkpoint)
+    sam = fill(sam_model_registry[model](), weights, model, checkpoint)
+    return sam.eval().to(device)
+
+
+def read_weights(published: Weights, model: str, checkpoint: Path) -> Any:
+    """What a weights file holds, on the CPU.
+
+    Raises:
+        ValueError: the file is missing (the message says what to download) or torn.
+    """
+    import torch
+
     if not checkpoint.is_file():
-        raise ValueError(PUBLISHED[model].missing(model, checkpoint))
+        raise ValueError(published.missing(model, checkpoint))
     try:
-        weights = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        return torch.load(checkpoint, map_location="cpu", weights_only=True)
     except Exception as error:  # torn bytes can raise anything
         raise ValueError(
-            f"{checkpoint} is torn or no weights file ({error}): download it again"
+            f"{checkpoint} is torn or no weights file ({type(error).__name__}: {error}): "
+            "download it again"
         ) from None
-    sam = sam_model_registry[model]()
+
+
+def fill(network: Any, weights: Any, model: str, checkpoint: Path) -> Any:
+    """The network with those weights.
+
+    Raises:
+        ValueError: the weights are of another architecture, or no weights at all.
+    """
     try:
-        sam.load_state_dict(weights)
+        network.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError) as error:
         first = str(error).splitlines()[:3]
         raise ValueError(f"{checkpoint} does not hold the weights of {model}: {first}") from None
-    return sam.eval().to(device)
+    return network
 
 
 def digest(checkpoint: Path) -> str:

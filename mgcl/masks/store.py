@@ -116,14 +116,14 @@ class MaskStore:
         return None
 
     def remove_leftovers(self, keys: set[str]) -> None:
-        """Delete temporary files of these keys, and of the manifest, that a killed process left.
+        """Delete temporary files of these keys (or of MANIFEST) that a killed process left.
 
         Those of a process that runs on this machine are left alone.
         """
         for leftover in self.root.rglob(".*.tmp"):
             name, _, pid = leftover.name[1 : -len(".tmp")].rpartition(".")
             relative = (leftover.parent / name).relative_to(self.root).as_posix()
-            ours = relative == MANIFEST or relative.removesuffix(".png") in keys
+            ours = relative.removesuffix(".png") in keys
             if ours and not _runs(pid):
                 leftover.unlink(missing_ok=True)
 

@@ -20,9 +20,9 @@ class SuperpixelMaskGenerator:
     def __init__(
         self,
         *,
-        scale: float = 40.0,
-        sigma: float = 0.5,
-        min_size: float = 0.001,
+        scale: float = 50.0,
+        sigma: float = 0.65,
+        min_size: float = 0.0005,
         long_side: int = 128,
     ) -> None:
         """Nothing is computed yet.
