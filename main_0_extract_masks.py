@@ -4,7 +4,8 @@
     torchrun --nproc_per_node N main_0_extract_masks.py ...      # one share of the images each
 
 Run it again after any interruption: it makes what is missing. Exit status: 0 all maps are there,
-1 some images could not be read, or disk or GPU are full, 2 a mistake in the config.
+1 some images could not be read, or disk or GPU are full, 2 a mistake in the config,
+130 stopped by Ctrl-C.
 """
 
 import sys
@@ -35,6 +36,9 @@ def main(argv: list[str]) -> int:
     except MemoryError as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped; run it again to make the rest", file=sys.stderr)
+        return 130
     except (ValueError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -23,16 +23,17 @@ def alternate(
     A candidate that takes less than `seconds` is called several times a round (at most 10), each
     call timed by itself.
     """
-    warm = {name: _timed(run)[0] for name, run in candidates.items()}
+    warm = {name: timed(run)[0] for name, run in candidates.items()}
     calls = {name: max(1, min(10, int(seconds / warm[name]))) for name in candidates}
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, run in candidates.items():
-            found[name] += [_timed(run) for _ in range(calls[name])]
+            found[name] += [timed(run) for _ in range(calls[name])]
     return {name: _summary(times) for name, times in found.items()}
 
 
-def _timed(run: Callable[[], object]) -> tuple[float, float]:
+def timed(run: Callable[[], object]) -> tuple[float, float]:
+    """Seconds of wall clock and of CPU (this process, all threads) that one call takes."""
     wall, cpu = time.perf_counter(), time.process_time()
     run()
     return time.perf_counter() - wall, time.process_time() - cpu

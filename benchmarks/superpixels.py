@@ -55,18 +55,18 @@ def by_watershed(image: np.ndarray, compactness: float) -> np.ndarray:
 def candidates() -> Iterator[tuple[str, Cut]]:
     """Name and cut of every algorithm and setting that is compared."""
     default = SuperpixelMaskGenerator()
-    settings = [(128, scale, 0.65, 0.0005) for scale in (20, 30, 40, 50, 60, 80)]
-    settings += [(128, 50, sigma, 0.0005) for sigma in (0.3, 0.5, 0.8)]
-    settings += [(128, 50, 0.65, least) for least in (0.00025, 0.001, 0.002)]
-    settings += [(side, 50, sigma, 0.0005) for side, sigma in ((160, 0.8), (192, 1.0), (256, 1.3))]
+    settings = [(128, scale, 0.5, 0.0005) for scale in (30, 40, 50, 60, 80)]
+    settings += [(128, 50, sigma, 0.0005) for sigma in (0.3, 0.65, 0.8)]
+    settings += [(128, 50, 0.5, least) for least in (0.00025, 0.001, 0.002)]
+    settings += [(side, 50, sigma, 0.0005) for side, sigma in ((160, 0.65), (256, 1.0))]
     for side, scale, sigma, least in settings:
         cut = SuperpixelMaskGenerator(scale=scale, sigma=sigma, min_size=least, long_side=side)
-        name = f"Felzenszwalb, {side} px, scale {scale}, blur {sigma}, least {least:.3%}"
+        name = f"Felzenszwalb, {side} px, scale {scale}, blur {sigma}, least {100 * least:g} %"
         yield f"**{name}** (default)" if cut.spec == default.spec else name, cut
-    for ratio, side in ((0.5, 128), (1.0, 256)):
-        yield f"SLIC, {side} px, compactness 10", shrunk(lambda i: by_slic(i, 10), ratio)
-        yield f"Watershed, {side} px, plain", shrunk(lambda i: by_watershed(i, 0), ratio)
-        yield f"Watershed, {side} px, compact", shrunk(lambda i: by_watershed(i, 1), ratio)
+    yield "SLIC, 128 px, compactness 10", shrunk(lambda i: by_slic(i, 10), 0.5)
+    yield "SLIC, 256 px, compactness 10", shrunk(lambda i: by_slic(i, 10), 1.0)
+    yield "Watershed, 128 px, plain", shrunk(lambda i: by_watershed(i, 0), 0.5)
+    yield "Watershed, 128 px, compact", shrunk(lambda i: by_watershed(i, 1), 0.5)
 
 
 def reachable_iou(mask_map: np.ndarray, foreground: np.ndarray) -> float:

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.modeling import (
     ImageEncoderViT,
@@ -17,6 +18,8 @@ from segment_anything.modeling import (
 
 from mgcl.config import MasksSection
 from mgcl.masks import build_generator, sam_decoder
+from mgcl.masks.extract import extract
+from mgcl.masks.images import find_images
 from mgcl.masks.mask_map import merge_masks
 from mgcl.masks.sam import (
     SamMaskGenerator,
@@ -25,6 +28,7 @@ from mgcl.masks.sam import (
     _prompts_at_a_time,
 )
 from mgcl.masks.sam_encoder import encode
+from mgcl.masks.store import MaskStore
 
 SIZE = 128  # of the encoder's input; the published models have 1024
 
@@ -151,6 +155,21 @@ def test_a_short_batch_gives_the_maps_of_a_full_one(sam):
         (alone,) = generator.many([image])
         assert alone.shape == image.shape[:2]
         np.testing.assert_array_equal(alone, mask_map)
+
+
+def test_two_shards_of_batches_give_the_bytes_of_one_run(sam, tmp_path):
+    for i in range(5):
+        Image.fromarray(scene(64, 64 + 2 * i, i)).save(tmp_path / f"{i}.png")
+    images = find_images(tmp_path)
+    files = {}
+    for shards in (1, 2):
+        root = tmp_path / f"maps{shards}"
+        for i in range(shards):
+            generator = SamMaskGenerator(sam, settings_for("tens"), image_batch=2)
+            store = MaskStore(root, generator.spec)
+            extract(images, generator, store, shard=(i, shards), quiet=True)
+        files[shards] = {path.name: path.read_bytes() for path in root.iterdir()}
+    assert len(files[1]) == 6 and files[1] == files[2]
 
 
 def test_bf16_keeps_most_of_the_map(sam):

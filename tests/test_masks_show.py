@@ -135,8 +135,9 @@ def test_weights_of_another_sam_2_or_torn_ones_are_refused(fake_sam2, tmp_path):
         build_generator(MasksSection(generator="sam2", sam_checkpoint=foreign))
 
 
-def test_the_example_of_an_own_generator_in_the_docs_runs(tmp_path, monkeypatch):
-    text = (Path(__file__).resolve().parents[1] / "docs" / "masks.md").read_text()
+@pytest.mark.parametrize("page", ["docs/masks.md", "README.md"])
+def test_the_example_of_an_own_generator_in_the_docs_runs(tmp_path, monkeypatch, page):
+    text = (Path(__file__).resolve().parents[1] / page).read_text()
     (example,) = re.findall(r"```python\n(# my_masks.py.*?)```", text, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pictures").mkdir()

@@ -105,7 +105,10 @@ def convert(
     todo = {k: path for k, path in keys.items() if k not in store or store.problem(k)}
     left_out: dict[Path, str] = {}
     work = functools.partial(_convert_one, store)
-    with ProcessPoolExecutor(workers) as pool, tqdm(total=len(todo), unit="image") as bar:
+    with (
+        ProcessPoolExecutor(workers) as pool,
+        tqdm(total=len(todo), unit="image", disable=None) as bar,
+    ):
         for path, problem in zip(
             todo.values(), pool.map(work, todo, todo.values(), chunksize=8), strict=True
         ):

@@ -21,6 +21,7 @@ from mgcl.masks.store import MaskStore, MaskStoreError
 from mgcl.paint import enlarge, mask_overlay
 
 _SHOWN = 6  # overlays where no key is named
+_SIDE = 512  # long side of an image in an overlay, pixels
 
 
 class MapFacts(NamedTuple):
@@ -44,7 +45,7 @@ def overlay(image: np.ndarray, mask_map: np.ndarray, key: str) -> np.ndarray:
     """Image and its masks side by side, with a line of words above, (H', W', 3) uint8."""
     if image.shape[:2] != mask_map.shape:
         raise MaskStoreError(f"mask map of {key} is {mask_map.shape}, its image {image.shape[:2]}")
-    plain, numbers = enlarge(image, smooth=True), enlarge(mask_map)
+    plain, numbers = enlarge(image, smooth=True, side=_SIDE), enlarge(mask_map, side=_SIDE)
     pair = np.hstack([plain, mask_overlay(plain, numbers)])
     paper = Image.fromarray(np.pad(pair, ((28, 0), (0, 0), (0, 0)), constant_values=255))
     found = facts(mask_map)
@@ -55,7 +56,7 @@ def overlay(image: np.ndarray, mask_map: np.ndarray, key: str) -> np.ndarray:
 
 def summarise(store: MaskStore, keys: Sequence[str], folder: Path) -> str:
     """Write summary.json and summary.png (three histograms); return the summary in words."""
-    found = [facts(store.load(key)) for key in tqdm(keys, unit="map", desc="summary")]
+    found = [facts(store.load(key)) for key in tqdm(keys, unit="map", desc="summary", disable=None)]
     counts = np.array([f.masks for f in found])
     coverage = np.array([f.coverage for f in found])
     shares = np.concatenate([f.shares for f in found])
@@ -90,7 +91,7 @@ def _plot(path: Path, counts: np.ndarray, coverage: np.ndarray, shares: np.ndarr
     figure = Figure(figsize=(11, 3.2), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     left, middle, right = figure.subplots(1, 3)
-    left.hist(counts, bins=np.arange(-0.5, 132, 4), color="#3a6ea5")
+    left.hist(counts, bins=np.linspace(-0.5, 128.5, 44), color="#3a6ea5")
     left.set(xlabel="masks", ylabel="images", title="Masks an image")
     middle.hist(coverage, bins=np.linspace(0, 1, 26), color="#3a6ea5")
     middle.set(xlabel="share of pixels in a mask", ylabel="images", title="Coverage")

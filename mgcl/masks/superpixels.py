@@ -21,7 +21,7 @@ class SuperpixelMaskGenerator:
         self,
         *,
         scale: float = 50.0,
-        sigma: float = 0.65,
+        sigma: float = 0.5,
         min_size: float = 0.0005,
         long_side: int = 128,
     ) -> None:
