@@ -33,15 +33,18 @@ def main(argv: list[str]) -> int:
     except StoreFull as error:
         print(error.strerror, file=sys.stderr)
         return 1
-    except MemoryError as error:
-        print(error, file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("stopped; run it again to make the rest", file=sys.stderr)
         return 130
     except (ValueError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2
+    except MemoryError as error:  # of the GPU
+        print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"{constants.masks_dir} cannot be written: {error}", file=sys.stderr)
+        return 1
     # torchrun ends all processes with the first that fails, so none does before all are through
     summary = together(distributed.gather(made_here))
     if distributed.is_main():

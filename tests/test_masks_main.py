@@ -117,15 +117,20 @@ def test_a_mistake_ends_with_status_2_and_the_remedy(pictures, words, message):
     assert message in result.stderr and "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("full", ["disk", "GPU"])
-def test_a_full_disk_or_gpu_ends_with_status_1_and_the_remedy(pictures, monkeypatch, full):
-    def stop(*_, **__):
-        raise {"disk": StoreFull(28, "make room"), "GPU": MemoryError("set a lower one")}[full]
-
-    monkeypatch.setattr(main_0_extract_masks, "extract", stop)
+@pytest.mark.parametrize(
+    "stop, status, message",
+    [
+        (StoreFull(28, "make room"), 1, "make room"),
+        (MemoryError("set a lower prompt_batch"), 1, "set a lower prompt_batch"),
+        (PermissionError(13, "Permission denied", "maps"), 1, "pictures_masks cannot be written"),
+        (KeyboardInterrupt(), 130, "run it again"),
+    ],
+)
+def test_a_run_that_has_to_end_says_why_in_words(pictures, monkeypatch, stop, status, message):
+    monkeypatch.setattr(main_0_extract_masks, "extract", mock.Mock(side_effect=stop))
     result = run_main(*own(pictures))
-    assert result.returncode == 1
-    assert {"disk": "make room", "GPU": "set a lower one"}[full] in result.stderr
+    assert result.returncode == status
+    assert message in result.stderr and "Traceback" not in result.stderr
 
 
 def test_no_generator_is_built_for_none():
