@@ -150,9 +150,7 @@ def measure(sam: Sam, words: argparse.Namespace, share: float, threshold: float)
         print(
             f"  {name}: {statistics.median(wall[name]):.1f} s an image "
             f"({min(wall[name]):.1f} to {max(wall[name]):.1f}), "
-            f"CPU time {statistics.median(cpu[name]):.1f} s, "
-            f"peak memory {peak_mib(name, words, threshold):.0f} MiB above the loaded model",
-            flush=True,
+            f"CPU time {statistics.median(cpu[name]):.1f} s"
         )
     ratios = [a / b for a, b in zip(wall["library"], wall["ours"], strict=True)]
     of_cpu = statistics.median(cpu["library"]) / statistics.median(cpu["ours"])
@@ -207,10 +205,11 @@ def main() -> None:
         _print_peak(program(words.peak, sam, words.points, words.threshold, spent))
         return
     print(f"{words.model}, {words.points} points a side, {words.threads} threads")
-    for share, threshold in zip(
-        words.kept, thresholds_keeping(sam, words.kept, words.points), strict=True
-    ):
+    thresholds = thresholds_keeping(sam, words.kept, words.points)
+    for share, threshold in zip(words.kept, thresholds, strict=True):
         measure(sam, words, share, threshold)
+    peaks = [f"{name} {peak_mib(name, words, min(thresholds)):.0f} MiB" for name in PROGRAMS]
+    print(f"\npeak memory above the loaded model, {max(words.kept):.0%} pass: {', '.join(peaks)}")
 
 
 if __name__ == "__main__":
