@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from mgcl import config, distributed
+from mgcl.allocator import keep_freed_memory
 from mgcl.datasets.lists import listed_images
 from mgcl.masks import build_generator
 from mgcl.masks.extract import StoreFull, Summary, extract, together
@@ -25,6 +26,7 @@ def main(argv: list[str]) -> int:
     try:
         images = images_to_cut(constants)
         device = distributed.choose_device(constants.run.device)
+        keep_freed_memory()
         generator = build_generator(constants.masks, device)
         store = MaskStore(constants.masks_dir, generator.spec)
         if distributed.is_main():

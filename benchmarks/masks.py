@@ -6,7 +6,8 @@ Random weights, a 256 x 256 image, float32 on the CPU, each program at its own b
 weights know no good masks, so the threshold of the predicted IoU is set to let a chosen share of
 the predictions pass (1: the filter is off). Prints seconds an image (median of the rounds, the two
 in turn), the ratio and its range, how many pixels of the maps differ, the share of each stage here,
-and the peak memory of each program in a process of its own.
+and the peak memory of each program in a process of its own. With --keep-freed both run with the
+allocator that main_0_extract_masks.py sets, otherwise with the system's, as the library's users do.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from segment_anything import SamAutomaticMaskGenerator, sam_model_registry
 from segment_anything.modeling import Sam
 
 from benchmarks.clock import timed
+from mgcl.allocator import keep_freed_memory
 from mgcl.masks import sam_decoder
 from mgcl.masks.mask_map import merge_masks
 from mgcl.masks.sam import SamMaskGenerator, SamSettings
@@ -170,6 +172,7 @@ def peak_mib(name: str, words: argparse.Namespace, threshold: float) -> float:
     command += ["--threshold", repr(threshold)]
     for option in ("model", "points", "threads"):
         command += [f"--{option}", str(getattr(words, option))]
+    command += ["--keep-freed"] * words.keep_freed
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return float(done.stdout)
 
@@ -195,10 +198,13 @@ def main() -> None:
         "--kept", type=float, nargs="+", default=[0.5, 1.0], help="shares of predictions that pass"
     )
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--keep-freed", action="store_true", help="see mgcl.allocator")
     parser.add_argument("--peak", choices=PROGRAMS, help="only the memory of one program")
     parser.add_argument("--threshold", type=float, default=1e-6, help="for --peak")
     words = parser.parse_args()
     torch.set_num_threads(words.threads)
+    if words.keep_freed:
+        keep_freed_memory()
     sam = random_sam(words.model)
     if words.peak:
         spent: Spent = defaultdict(float)
