@@ -354,7 +354,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"no config file {path}: pass --config configs/NAME.toml") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise ConfigError(f"config file {path} cannot be read: {error}") from None
 
 
@@ -369,11 +369,13 @@ def _checked(path: Path) -> dict[str, Any]:
     sections: dict[str, Any] = {
         name: (field.annotation, field.default) for name, field in Config.model_fields.items()
     }
-    text = json.dumps(constants, default=lambda date: {"date": str(date)})
     try:
+        text = json.dumps(constants, default=lambda date: {"date": str(date)})
         create_model("File", __base__=Section, **sections).model_validate_json(text, strict=True)
     except ValidationError as error:
         raise ConfigError(f"{path}:\n{_explain(error)}") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits
+        raise ConfigError(f"config file {path} cannot be read: {error}") from None
     return constants
 
 

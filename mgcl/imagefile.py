@@ -13,7 +13,6 @@ import stat
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -113,12 +112,7 @@ def open_picture(path: str | os.PathLike[str], data: bytes) -> Image.Image:
     picture = _identify(path, data)
     if picture is None:
         raise UnreadableImage(f"{path} is not a readable image: is it damaged?")
-    _check_size(path, data, picture.height, picture.width)
-    try:
-        picture.load()
-    except Exception as error:  # Pillow's parsers raise anything on damaged bytes
-        raise _damaged(path, error) from None
-    return picture
+    return _load(path, data, picture)
 
 
 def decode_png(data: bytes, *, colour: bool) -> np.ndarray | None:
@@ -128,14 +122,19 @@ def decode_png(data: bytes, *, colour: bool) -> np.ndarray | None:
     """
     if data[:8] != _PNG or data[24:26] != (_RGB8 if colour else _GREY8) or not _has_end(data):
         return None
-    kind = cv2.IMREAD_COLOR_RGB if colour else cv2.IMREAD_GRAYSCALE
-    return _cv2_decode(data, kind | cv2.IMREAD_IGNORE_ORIENTATION)
+    return _cv2_decode(data, "IMREAD_COLOR_RGB" if colour else "IMREAD_GRAYSCALE")
+
+
+def plausible(length: int, height: int, width: int) -> bool:
+    """Whether a file of `length` bytes can hold that picture; decoders take memory for it first."""
+    most = min(max(_SMALL, _PIXELS_A_BYTE * length), MAX_PIXELS)
+    return 0 < height * width <= most
 
 
 def _has_end(png: bytes) -> bool:
     """Whether the chunks lead to the end mark; libpng would allocate what a broken length says."""
     width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))
-    start = 8 if _plausible(png, height, width) else len(png)
+    start = 8 if plausible(len(png), height, width) else len(png)
     while start + 12 <= len(png):
         if png[start + 4 : start + 8] == b"IEND":
             return True
@@ -143,7 +142,10 @@ def _has_end(png: bytes) -> bool:
     return False
 
 
-def _cv2_decode(data: bytes, flag: int) -> np.ndarray | None:
+def _cv2_decode(data: bytes, kind: str) -> np.ndarray | None:
+    import cv2  # readers of headers and of mask maps do without
+
+    flag = getattr(cv2, kind) | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), flag)
     except cv2.error:  # a damaged header that asks for an impossible size
@@ -160,6 +162,15 @@ def _identify(path: str | os.PathLike[str], data: bytes) -> Image.Image | None:
         raise _damaged(path, error) from None
 
 
+def _load(path: str | os.PathLike[str], data: bytes, picture: Image.Image) -> Image.Image:
+    _check_size(path, data, picture.height, picture.width)
+    try:
+        picture.load()
+    except Exception as error:  # Pillow's parsers raise anything on damaged bytes
+        raise _damaged(path, error) from None
+    return picture
+
+
 def _damaged(path: str | os.PathLike[str], why: object) -> UnreadableImage:
     return UnreadableImage(f"{path} is damaged ({why}): fetch or write it again")
 
@@ -167,17 +178,11 @@ def _damaged(path: str | os.PathLike[str], why: object) -> UnreadableImage:
 def _check_size(
     path: str | os.PathLike[str], data: bytes, height: int, width: int, pixel_bytes: int = 1
 ) -> None:
-    if height * width * pixel_bytes > _MAX_BYTES or not _plausible(data, height, width):
+    if height * width * pixel_bytes > _MAX_BYTES or not plausible(len(data), height, width):
         raise UnreadableImage(
             f"{path} is {width} x {height} pixels by its header: there may be 1 to {MAX_PIXELS:,} "
             "(in 4 GiB), and no more than its bytes can hold. Cut it, or fetch it again"
         )
-
-
-def _plausible(data: bytes, height: int, width: int) -> bool:
-    """Whether the file can hold that picture; memory is taken for it before it is decoded."""
-    most = min(max(_SMALL, _PIXELS_A_BYTE * len(data)), MAX_PIXELS)
-    return 0 < height * width <= most
 
 
 def _rgb(path: str | os.PathLike[str], picture: Image.Image) -> np.ndarray:
@@ -189,7 +194,7 @@ def _rgb(path: str | os.PathLike[str], picture: Image.Image) -> np.ndarray:
 
 
 def _decode_png16(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
-    samples = _cv2_decode(data, cv2.IMREAD_UNCHANGED) if _has_end(data) else None
+    samples = _cv2_decode(data, "IMREAD_UNCHANGED") if _has_end(data) else None
     if samples is None:
         open_picture(path, data)  # says what is wrong with it
         raise _damaged(path, "it cannot be decoded")
@@ -202,7 +207,7 @@ def _decode_tiff(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
     if picture is not None and picture.mode in _EIGHT_BIT_MODES:
         bits = picture.tag_v2.get(_BITS, (1,))  # type: ignore[attr-defined]
         if max(bits) <= 8:
-            return _rgb(path, open_picture(path, data))
+            return _rgb(path, _load(path, data, picture))
     try:
         return _decode_deep_tiff(path, data)
     except UnreadableImage:
@@ -223,7 +228,7 @@ def _decode_deep_tiff(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
         try:
             samples = page.asarray(maxworkers=1)
         except ValueError as error:
-            found = _cv2_decode(data, cv2.IMREAD_UNCHANGED)  # knows LZW, for which tifffile
+            found = _cv2_decode(data, "IMREAD_UNCHANGED")  # knows LZW, for which tifffile
             if "imagecodecs" not in str(error) or found is None:  # needs a further package
                 raise
             samples = _bgr_to_rgb(found)

@@ -8,14 +8,13 @@ import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..files import write_text
+from ..files import read_text, write_text
 from .benchmarks import Benchmark, check_name
 from .images import ImageSource
 from .lists import Entry
@@ -216,8 +215,7 @@ def read_manifest(path: str | os.PathLike[str], benchmark: Benchmark) -> list[Ep
         ValueError: a line is broken; the message names the file and the line.
     """
     specs: list[EpisodeSpec] = []
-    lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         try:
             spec = _parse(line, benchmark)
             if specs and len(spec.supports) != len(specs[0].supports):

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..files import write_text
+from ..files import read_text, write_text
 from .benchmarks import SPLITS, Benchmark, check_name
 
 LIST_FOLDERS = {"train": "trn", "val": "val"}
@@ -173,14 +173,10 @@ def _join(
 
 def _lines(path: Path, *, published: bool) -> list[str]:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_text(path)
     except FileNotFoundError:
         raise FileNotFoundError(
             f"no list {path}: see data/README.md for where it belongs"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is not UTF-8 text ({error.reason} at byte {error.start})"
         ) from None
     lines = text.replace("\r\n", "\n").split("\n")
     return lines[:-1] if published else lines

@@ -3,15 +3,15 @@
 `python -m mgcl.datasets.prepare own` writes one; `benchmark.json` in its root says what it is.
 """
 
-import json
 import os
 import re
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..files import write_json
+from ..files import read_text, write_json
 from .benchmarks import BENCHMARKS, IGNORE_ID, Benchmark
 from .images import ids_of_values, read_values
 from .lists import uniform
@@ -28,6 +28,14 @@ class ClassTable(NamedTuple):
     colours: bool
 
 
+class _Facts(BaseModel):
+    """What `benchmark.json` holds."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    class_names: list[str] = Field(min_length=2, max_length=254)
+    folds: list[list[int]] = Field(min_length=2)
+
+
 def read_classes(path: str | os.PathLike[str]) -> ClassTable:
     """Read a class table: lines `ID NAME` or `#RRGGBB NAME`; background and ignore are no class.
 
@@ -41,10 +49,10 @@ def read_classes(path: str | os.PathLike[str]) -> ClassTable:
     names: list[str] = []
     values: dict[int, int] = {}
     kinds = set()
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
-        found = re.fullmatch(r"(#[0-9a-fA-F]{6}|\d{1,3})\s+(\S+)", line.strip())
+        found = re.fullmatch(r"(#[0-9a-fA-F]{6}|[0-9]{1,3})\s+(\S+)", line.strip())
         if not found:
             raise ValueError(f"{path}, line {number}: {line!r} is not 'ID NAME' or '#RRGGBB NAME'")
         key, name = found.groups()
@@ -98,18 +106,20 @@ def read_benchmark(root: str | os.PathLike[str]) -> Benchmark:
     """
     path = Path(root) / FILE
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        names = tuple(str(name) for name in facts["class_names"])
-        folds = tuple(tuple(int(c) for c in fold) for fold in facts["folds"])
+        facts = _Facts.model_validate_json(read_text(path))
     except FileNotFoundError:
         raise FileNotFoundError(
             f"no {path}: make it with python -m mgcl.datasets.prepare own, or set data.root"
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} describes no benchmark ({error!r}): prepare it anew") from None
-    if sorted(c for fold in folds for c in fold) != list(range(len(names))) or not all(folds):
-        raise ValueError(f"{path}: its folds do not part its {len(names)} classes: prepare it anew")
-    return _benchmark(names, folds)
+    except ValidationError as error:
+        problems = (f"{'.'.join(map(str, e['loc']))} {e['msg']}" for e in error.errors())
+        raise ValueError(
+            f"{path} describes no benchmark ({'; '.join(problems).strip()}): prepare it anew"
+        ) from None
+    count, parts = len(facts.class_names), facts.folds
+    if sorted(c for fold in parts for c in fold) != list(range(count)) or not all(parts):
+        raise ValueError(f"{path}: its folds do not part its {count} classes: prepare it anew")
+    return _benchmark(tuple(facts.class_names), tuple(map(tuple, parts)))
 
 
 def read_ids(path: Path, table: ClassTable) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 Their program keeps a pickle an image: a dict whose "masks" is a list of run-length encodings, the
 largest first. Pickles can run code when loaded; these are read by an unpickler that admits numbers,
-strings, plain containers and numpy arrays, and refuses everything else before it is touched.
+strings and plain containers, passes over numpy arrays, and refuses everything else untouched.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import functools
 import io
 import os
 import pickle
+import pickletools
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -24,7 +25,9 @@ from mgcl.masks.mask_map import merge_masks
 from mgcl.masks.store import MANIFEST, MaskStore
 
 SPEC = {"name": "authors' cache", "format": "sam_mask pickles, RLE"}
+_MOST_PIXELS = 1 << 31  # of all masks of a file, a byte each while they are painted
 _ALLOWED = {
+    ("_codecs", "encode"),  # how protocol 2 spells bytes
     *(("numpy", name) for name in ("ndarray", "dtype")),
     *((f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")),
     *((f"numpy.{core}.multiarray", "scalar") for core in ("core", "_core")),
@@ -36,24 +39,23 @@ class ForeignFile(ValueError):
     """A file that is no mask cache of the authors', or a torn one."""
 
 
+class _Ignored:
+    """Stands for every numpy array and number: the masks hold none, so none is made."""
+
+    def __init__(self, *_: object) -> None:
+        """Take what the array would be made of."""
+
+    def __setstate__(self, _: object) -> None:
+        """Take what it would hold."""
+
+
 class _PlainUnpickler(pickle.Unpickler):
-    """Numbers, strings, containers and numpy arrays; nothing else is looked up, so nothing runs."""
+    """Numbers, strings and containers; nothing of the file's choice is looked up or called."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("_codecs", "encode"):
-            return _encode_latin1
-        if (module, name) not in _ALLOWED:
-            raise ForeignFile(
-                f"it holds {module}.{name}, which a mask cache has no use for: refused"
-            )
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
-
-
-def _encode_latin1(text: str, encoding: str) -> bytes:
-    """How pickles of protocol 2 spell bytes."""
-    if encoding != "latin1":
-        raise ForeignFile(f"it holds text in {encoding}: refused")
-    return text.encode("latin1")
+        if (module, name) in _ALLOWED:
+            return _Ignored
+        raise ForeignFile(f"it holds {module}.{name}, which a mask cache has no use for: refused")
 
 
 def read_cache(path: str | os.PathLike[str]) -> np.ndarray:
@@ -63,22 +65,42 @@ def read_cache(path: str | os.PathLike[str]) -> np.ndarray:
         ForeignFile: torn, hostile, or something else; the message says why.
     """
     try:
-        record = _PlainUnpickler(io.BytesIO(Path(path).read_bytes())).load()
-        return merge_masks(np.stack([decode_rle(mask) for mask in record["masks"]]))
+        masks = _unpickle(Path(path).read_bytes())["masks"]
+        pixels = [_size(mask)[0] * _size(mask)[1] for mask in masks]
+        if sum(pixels) > _MOST_PIXELS:
+            raise ForeignFile(f"{len(masks)} masks of {max(pixels):,} pixels: too large")
+        return merge_masks(np.stack([decode_rle(mask) for mask in masks]))
     except ForeignFile:
         raise
     except Exception as error:  # torn bytes can raise anything; no code of the file has run
         raise ForeignFile(f"torn or no mask cache ({type(error).__name__}: {error})") from None
 
 
+def _unpickle(data: bytes) -> Any:
+    for code, argument, _ in pickletools.genops(data):
+        if code.name.endswith("PUT") and (argument or 0) > len(data):  # memory is taken for so many
+            raise ForeignFile(f"it numbers an object {argument:,}: refused")
+    return _PlainUnpickler(io.BytesIO(data)).load()
+
+
 def decode_rle(rle: Mapping[str, Any]) -> np.ndarray:
     """Run lengths, zeros first, down the columns -> (H, W) bool."""
-    height, width = (int(side) for side in rle["size"])
-    runs = np.asarray(rle["counts"], dtype=np.int64)
-    if runs.sum() != height * width or (runs < 0).any():
-        raise ForeignFile(f"runs of {runs.sum()} pixels in a mask of {height} x {width}")
+    height, width = _size(rle)
+    counts = rle["counts"]
+    if type(counts) is not list or not all(type(count) is int for count in counts):
+        raise ForeignFile("the runs of a mask are no list of numbers")
+    if sum(counts) != height * width or min(counts) < 0:
+        raise ForeignFile(f"runs of {sum(counts)} pixels in a mask of {height} x {width}")
+    runs = np.array(counts, np.int64)
     values = np.arange(len(runs)) % 2 == 1
     return np.repeat(values, runs).reshape(width, height).T
+
+
+def _size(rle: Mapping[str, Any]) -> tuple[int, int]:
+    height, width = rle["size"]
+    if type(height) is not int or type(width) is not int or min(height, width) < 1:
+        raise ForeignFile(f"a mask of {height!r} x {width!r} pixels")
+    return height, width
 
 
 def convert(

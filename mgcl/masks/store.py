@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from mgcl import files
+from mgcl.imagefile import plausible
 
 MANIFEST = "manifest.json"
 _FORMAT = 1
@@ -94,7 +95,7 @@ class MaskStore:
             mask_map, made_by = _decode(self.path(key))
         except FileNotFoundError:
             raise MaskStoreError(self._remedy(key, "no mask map")) from None
-        except (OSError, ValueError, SyntaxError) as error:
+        except Exception as error:  # Pillow's parsers raise anything on damaged bytes
             raise MaskStoreError(self._remedy(key, f"damaged mask map ({error})")) from None
         if made_by != self.digest:
             raise MaskStoreError(self._remedy(key, "a mask map made with other options"))
@@ -139,7 +140,7 @@ class MaskStore:
             return dict(json.loads(path.read_text(encoding="utf-8"))["generator"])
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise MaskStoreError(
                 f"{path} is not a manifest of mask maps ({error}): restore or remove it"
             ) from None
@@ -148,6 +149,8 @@ class MaskStore:
 def _decode(path: Path) -> tuple[np.ndarray, str | None]:
     """(H, W) uint8 map and the digest that its PNG carries."""
     with Image.open(path, formats=["PNG"]) as image:
+        if not plausible(path.stat().st_size, image.height, image.width):
+            raise ValueError(f"{image.width} x {image.height} pixels by its header")
         image.load()
         if image.mode != "L":
             raise ValueError(f"mode {image.mode}, not 8-bit grey")
