@@ -49,6 +49,7 @@ class Target(NamedTuple):
 
     inputs: st.SearchStrategy
     check: Callable[[Path, object], None]
+    examples: int = 200  # in the suite
 
 
 def mutated(files: Sequence[bytes], words: Sequence[bytes] = (b"\0",)) -> st.SearchStrategy[bytes]:
@@ -329,10 +330,11 @@ TARGETS = {
     "lists": Target(mutated([LIST], NAMES) | st.binary(max_size=80), _check_list),
     "manifests": Target(mutated([MANIFEST], [*JSON, *NAMES]), _check_manifest),
     "own": Target(mutated(OWN, [*JSON, *NAMES]), _check_own),
-    "config": Target(mutated(TOML, TOML_WORDS), _check_toml),
+    "config": Target(mutated(TOML, TOML_WORDS), _check_toml, 100),
     "words": Target(
         st.lists(st.tuples(st.sampled_from(OPTIONS) | st.text(max_size=9), VALUES), max_size=3),
         _check_words,
+        100,
     ),
     "images": Target(mutated(PICTURES, CHUNKS), _check_image),
     "labels": Target(mutated(LABELS, CHUNKS), _check_label),

@@ -173,6 +173,23 @@ def test_a_missing_or_broken_file_is_named(tmp_path):
     assert "own.toml" in refusal(tmp_path, "[train\n")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[data]\nfold = " + "9" * 5000,
+        "[data]\nfold = 0x" + "f" * 5000,
+        "x = " + "[" * 9000,
+        "[data]\nfold = \udcff",
+    ],
+    ids=["digits", "hex", "depth", "bytes"],
+)
+def test_a_file_that_overtaxes_the_parser_is_named(tmp_path, text):
+    path = tmp_path / "x.toml"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(ConfigError, match=r"x\.toml cannot be read"):
+        load(["--config", str(path)])
+
+
 def test_a_script_prints_the_mistake_and_ends_with_status_2(tmp_path, capsys):
     with pytest.raises(SystemExit) as caught:
         load_or_exit(["--config", str(tmp_path / "nowhere.toml")])

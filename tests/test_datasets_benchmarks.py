@@ -67,6 +67,12 @@ def test_names_that_lead_out_of_the_root_are_refused(name):
         check_name(name)
 
 
+@pytest.mark.parametrize("name", ["a\nb", "a\rb", " a", "a\t", "a\u2028b", "a\ud800", "a\x00b"])
+def test_names_that_would_not_survive_a_list_are_refused(name):
+    with pytest.raises(ValueError, match="does not print|must stay inside"):
+        check_name(name)
+
+
 @given(st.text(max_size=30))
 def test_an_accepted_name_stays_below_the_root(name):
     root = Path("/data/root")

@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import numpy as np
@@ -98,6 +99,104 @@ def test_missing_damaged_and_other_sized_mask_maps_are_problems(run, root):
     assert "image 64 x 64, label 64 x 64, mask map 64 x 32 disagree" in output
     assert f"damaged mask map (cannot identify image file '{store.path(keys[3])}')" in output
     assert "3 problem(s)" in output
+
+
+def test_a_mask_map_from_another_folder_is_a_problem(run, root):
+    store = MaskStore(root / "masks_superpixels", {"name": "superpixels", "scale": 40})
+    other = MaskStore(root / "other", {"name": "superpixels", "scale": 90})
+    keys = list(lists.listed_images(ISAID, root, root / "splits", published=True))
+    for key in keys:
+        store.save(key, np.ones((64, 64), np.uint8))
+    other.save(keys[5], np.ones((64, 64), np.uint8))
+    store.path(keys[5]).write_bytes(other.path(keys[5]).read_bytes())
+    status, output = run()
+    assert status == 1
+    assert f"a mask map made with other options for {keys[5]}" in output
+    assert "were made with: name superpixels, scale 40" in output
+    assert "1 problem(s)" in output
+    (store.root / "manifest.json").write_text("{")
+    status, output = run()
+    assert status == 1
+    assert "manifest.json is not a manifest of mask maps" in output
+    assert "150 images, 1 problem(s)" in output
+
+
+def test_entries_listed_twice_and_names_that_lead_out_are_problems(run, root):
+    path = lists.list_path(root / "splits", "val", 0)
+    first = path.read_text().splitlines()[0]
+    with path.open("a") as file:
+        file.write(f"{first}\n../../secret__1\n/etc/passwd__2\n")
+    status, output = run()
+    assert status == 1
+    assert f"{first.replace('__0', '__')} is listed 2 times" in output
+    assert output.count("must stay inside the data root") == 2
+    assert "3 problem(s)" in output
+
+
+def test_crlf_and_a_byte_order_mark_are_no_problem_and_a_lost_last_line_is_said(run, root):
+    path = lists.list_path(root / "splits", "val", 0)
+    text = path.read_text()
+    path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert run()[0] == 0
+    path.write_text(text.rstrip("\n"))
+    status, output = run()
+    assert status == 0
+    assert f"{path} ends without a newline: its last entry is left out" in output
+    assert "ends without" not in run("--data.lists", "complete")[1]
+
+
+def test_labels_of_another_mode_or_size_or_with_unknown_ids_are_problems(run, root):
+    names = [e.name for e in lists.test_entries(ISAID, root / "splits", 0, published=True)]
+    wrong = dict.fromkeys(names)
+    for name, picture in zip(
+        wrong,
+        (
+            Image.new("LA", (64, 64)),
+            Image.new("L", (64, 63), 1),
+            Image.fromarray(np.full((64, 64), 99, np.uint8)),
+            Image.new("RGB", (64, 64), (1, 2, 3)),
+        ),
+        strict=False,
+    ):
+        picture.save(ISAID.label_path(root, "val", name))
+    status, output = run()
+    assert status == 1
+    for words in (
+        "has mode LA: isaid labels are",
+        "image 64 x 64, label 64 x 63 disagree",
+        "holds the id 99, which isaid does not know",
+        "has the colour (1, 2, 3), which is no class",
+    ):
+        assert words in output
+
+
+def test_the_episode_manifest_is_checked_too(run, root, tmp_path):
+    names = [e.name for e in lists.test_entries(ISAID, root / "splits", 0, published=True)]
+    episode = {"episode": 0, "split": "val", "label_id": 1, "query": "gone", "supports": names[:1]}
+    path = tmp_path / "episodes.jsonl"
+    path.write_text(json.dumps(episode) + "\n")
+    status, output = run("--test.episodes", str(path), "--test.shots", "[1]")
+    assert status == 1
+    assert "no image" in output and "gone.png" in output
+    status, output = run("--test.episodes", str(path), "--test.shots", "[5]")
+    assert status == 1
+    assert "holds 1-shot episodes, but test.shots asks for 5" in output
+    path.write_text("{}\n")
+    assert "line 1 is no episode" in run("--test.episodes", str(path))[1]
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--data.root", "nowhere"], "no folder nowhere: set data.root"),
+        (["--data.benchmark", "own"], "benchmark.json: make it with"),
+    ],
+)
+def test_a_root_or_a_benchmark_that_is_missing_is_one_error(run, words, message):
+    status, output = run(*words)
+    assert status == 1
+    assert message in output
+    assert "problem(s)" not in output
 
 
 def test_a_wrong_config_has_a_status_of_its_own(run):

@@ -192,6 +192,11 @@ GOOD = '{"episode": 0, "split": "val", "label_id": 5, "query": "a", "supports": 
         GOOD.replace('"b"', '"b", "c"'),
         GOOD.replace('["b"]', '"b"').replace("b", "bc"),
         GOOD.replace('"a"', '"../a"'),
+        GOOD.replace('"a"', '"/a"'),
+        GOOD.replace('"a"', '"a\\\\nb"'),
+        GOOD.replace('"a"', '"\\\\ud800"'),
+        GOOD.replace("5", "9" * 5000),
+        GOOD.replace("5", "[" * 9000),
         GOOD.replace('"a"', "3"),
         GOOD.replace('"val"', '"test"'),
         GOOD.replace("5", "16"),
@@ -206,6 +211,12 @@ GOOD = '{"episode": 0, "split": "val", "label_id": 5, "query": "a", "supports": 
 def test_a_broken_manifest_line_is_named(tmp_path, line):
     (tmp_path / "m.jsonl").write_text(f"{GOOD}\n{line}\n")
     with pytest.raises(ValueError, match=r"m\.jsonl, line 2 is no episode"):
+        episodes.read_manifest(tmp_path / "m.jsonl", ISAID)
+
+
+def test_a_manifest_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "m.jsonl").write_bytes(b"\xff\xfe{}")
+    with pytest.raises(ValueError, match=r"m\.jsonl is not UTF-8 text"):
         episodes.read_manifest(tmp_path / "m.jsonl", ISAID)
 
 

@@ -75,6 +75,16 @@ def test_an_unknown_id_is_named_with_its_file(tmp_path, wrong):
         read_label(path, ISAID)
 
 
+@pytest.mark.parametrize("mode", ["L", "P", "RGB"])
+def test_a_truncated_label_is_named(tmp_path, mode):
+    path = put(tmp_path / "x.png", Image.fromarray(IDS).convert(mode))
+    data = path.read_bytes()
+    for length in (0, 8, 33, len(data) // 2, len(data) - 40):
+        path.write_bytes(data[:length])
+        with pytest.raises(ValueError, match=r"x\.png is (damaged|not a readable image)"):
+            read_label(path, ISAID)
+
+
 def test_an_unknown_colour_is_named_with_its_file(tmp_path):
     colours = np.array(ISAID_PALETTE, np.uint8)[IDS]
     colours[5, 5] = (1, 2, 3)
@@ -126,7 +136,7 @@ def test_a_sample_has_one_size_and_uint8_throughout(tmp_path):
     assert {t.dtype for t in sample} == {torch.uint8}
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 5000), (16, 16), (2500, 1500)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 10_000), (16, 16), (10_000, 300)])
 def test_images_of_any_size_become_samples(tmp_path, shape):
     source = put_entry(tmp_path, np.full((*shape, 3), 9, np.uint8), np.full(shape, 3, np.uint8))
     sample = source.load(ENTRY)

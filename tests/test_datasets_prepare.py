@@ -129,6 +129,26 @@ def test_a_damaged_image_is_named_and_the_rest_goes_on(download, tmp_path, capsy
     assert not (tmp_path / "out" / "train").exists()
 
 
+def test_an_image_without_a_header_and_a_broken_record_do_not_stop_the_rest(
+    download, tmp_path, capsys
+):
+    assert isaid(download, tmp_path / "out") == 0
+    good = {p: p.read_bytes() for p in (tmp_path / "out" / "val").rglob("*.png")}
+    (tmp_path / "out" / "prepared" / "val" / "P0002.json").write_text('{"size": 64}')
+    shutil.rmtree(tmp_path / "out" / "prepared" / "train")
+    (download / "train" / "images" / "P0001.png").write_bytes(b"no image")
+    assert isaid(download, tmp_path / "out") == 1
+    assert "P0001.png is not a readable image" in capsys.readouterr().err
+    assert good == {p: p.read_bytes() for p in (tmp_path / "out" / "val").rglob("*.png")}
+
+
+def test_an_image_name_that_would_break_a_list_is_refused(download, tmp_path, capsys):
+    for path in download.rglob("P0002*"):
+        path.rename(path.with_name(path.name.replace("P0002", "P\n2")))
+    assert isaid(download, tmp_path / "out") == 1
+    assert "has a character that does not print" in capsys.readouterr().err
+
+
 def test_an_image_without_label_and_a_folder_without_split_are_refused(download, tmp_path, capsys):
     label = next(download.rglob("P0002_instance_color_RGB.png"))
     label.unlink()
@@ -208,10 +228,12 @@ def test_a_value_without_a_line_in_the_class_table_is_named(isaid_root, tmp_path
         ("1 a\n1 b\n", "line 2: 1 has a name already"),
         ("1 a\n#ff0000 b\n", "either ids or #colours"),
         ("", "either ids or #colours"),
+        (b"1 a\n2 \xff\n", r"classes\.txt is not UTF-8 text"),
+        ("\u0661 a\n", "is not 'ID NAME'"),  # a digit, of another script
     ],
 )
 def test_a_broken_class_table_is_named(tmp_path, text, message):
-    (tmp_path / "classes.txt").write_text(text)
+    (tmp_path / "classes.txt").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError, match=message):
         own.read_classes(tmp_path / "classes.txt")
 
@@ -236,11 +258,17 @@ def test_folds_that_cannot_be_are_refused(tmp_path, folds):
 
 @pytest.mark.parametrize(
     "facts",
-    ["{", "[]", '{"class_names": ["a"]}', '{"class_names": ["a", "b"], "folds": [[0], []]}'],
+    [
+        *("{", "[]", "[" * 9000, '{"class_names": ["a"]}', "\xff"),
+        '{"class_names": ["a", "b"], "folds": [[0], []]}',
+        '{"class_names": ["a", "b"], "folds": [[0], [1e999]]}',
+        '{"class_names": ["a", "b"], "folds": [[0], [1.5]]}',
+        '{"class_names": "ab", "folds": [[0], [1]]}',
+    ],
 )
 def test_a_broken_benchmark_file_is_named(tmp_path, facts):
-    (tmp_path / "benchmark.json").write_text(facts)
-    with pytest.raises(ValueError, match=r"benchmark\.json.*prepare it anew"):
+    (tmp_path / "benchmark.json").write_bytes(facts.encode("latin1"))
+    with pytest.raises(ValueError, match=r"benchmark\.json.*(prepare it anew|not UTF-8 text)"):
         own.find_benchmark("own", tmp_path)
 
 

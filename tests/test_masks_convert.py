@@ -107,6 +107,75 @@ def test_object_arrays_cannot_smuggle_anything_in(tmp_path):
     assert not marker.exists()
 
 
+@pytest.mark.parametrize("name", ["codecs.open", "numpy.load", "numpy.core.multiarray.fromfile"])
+def test_nothing_but_arrays_may_be_named_not_even_of_numpy(tmp_path, name):
+    module, _, function = name.rpartition(".")
+    (tmp_path / "a.pkl").write_bytes(f"c{module}\n{function}\n.".encode())
+    with pytest.raises(ForeignFile, match=f"it holds {name}, .*: refused"):
+        read_cache(tmp_path / "a.pkl")
+
+
+def test_an_array_in_a_cache_is_passed_over_and_never_made(tmp_path):
+    """The shape asks for 8 EB; `_reconstruct` is called with whatever the file says."""
+    call = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I1073741824\nI1073741824\n"
+    call += b"I8\ntS'b'\ntR"
+    masks = pickle.dumps(cache_record(random_masks(0))["masks"], 2)[2:-1]
+    (tmp_path / "a.pkl").write_bytes(b"(dS'image'\n" + call + b"sS'masks'\n" + masks + b"s.")
+    np.testing.assert_array_equal(read_cache(tmp_path / "a.pkl"), merge_masks(random_masks(0)))
+
+
+def nested(depth: int) -> list:
+    """A list of a few bytes that has 2 ** depth numbers when walked."""
+    inner: list = [1, 1]
+    for _ in range(depth):
+        inner = [inner, inner]
+    return inner
+
+
+WRAPPING = [1 << 62, 1 << 62, 1 << 62, (1 << 62) + 20]  # 20 in 64 bits: NumPy would overrun
+
+
+@pytest.mark.parametrize(
+    "size, counts, reason",
+    [
+        ([4, 5], WRAPPING, "runs of [0-9]+ pixels in a mask of 4 x 5"),
+        ([4, 5], [21, -1], "runs of 20 pixels"),
+        ([4, 5], nested(40), "no list of numbers"),
+        ([4, 5], [20.0], "no list of numbers"),
+        ([4, 5], [], "runs of 0 pixels"),
+        ([0, 5], [], "a mask of 0 x 5"),
+        ([1.5, 2], [3], "a mask of 1.5 x 2"),
+        ([1 << 40, 1 << 40], [1 << 80], "too large"),
+        ([60_000, 60_000], [3_600_000_000], "too large"),
+    ],
+)
+def test_runs_that_would_fill_or_overrun_the_memory_are_refused(tmp_path, size, counts, reason):
+    masks = [{"size": [4, 5], "counts": [20]}, {"size": size, "counts": counts}]
+    write_cache(tmp_path / "a.pkl", {"masks": masks})
+    with pytest.raises(ForeignFile, match=reason):
+        read_cache(tmp_path / "a.pkl")
+
+
+@pytest.mark.parametrize(
+    "data, reason",
+    [
+        (b"\x80\x04]r\xff\xff\xff\x7f.", "it numbers an object 2,147,483,647: refused"),
+        (b"\x80\x04]p99999999999\n.", "it numbers an object 99,999,999,999: refused"),
+        (b"\x80\x04\x8e" + b"\x7f" * 8 + b"x.", "torn or no mask cache"),
+        (b"\x80\x04" + b"]" * 200_000 + b"a" * 199_999 + b".", "torn or no mask cache"),
+        (b"\x80\x04\x82\x01.", "torn or no mask cache"),
+        (b"\x80\x04\x8c\x02idQ.", "torn or no mask cache"),
+        (b"I" + b"9" * 5000 + b"\n.", "torn or no mask cache"),
+        (b"", "torn or no mask cache"),
+    ],
+    ids=["memo", "memo text", "length", "depth", "extension", "persistent", "digits", "empty"],
+)
+def test_a_pickle_that_asks_for_more_than_it_holds_is_refused(tmp_path, data, reason):
+    (tmp_path / "a.pkl").write_bytes(data)
+    with pytest.raises(ForeignFile, match=reason):
+        read_cache(tmp_path / "a.pkl")
+
+
 def test_a_folder_is_converted_in_parallel_and_resumed(tmp_path):
     source, root = tmp_path / "cache", tmp_path / "maps"
     settings = "sam_mask_vit_h_t64_p32_s50"

@@ -14,6 +14,7 @@ from PIL import Image
 from mgcl.masks.mask_map import as_mask_map, merge_masks
 from mgcl.masks.store import MaskStore, MaskStoreError
 from mgcl.masks.superpixels import SuperpixelMaskGenerator, number_regions
+from tests.test_imagefile import png_header
 
 STACKS = hnp.arrays(bool, st.tuples(st.integers(0, 12), st.integers(1, 5), st.integers(1, 5)))
 
@@ -145,6 +146,17 @@ def test_a_torn_foreign_or_differently_made_map_is_found(tmp_path):
         "other": "other options",
     }.items():
         assert reason in str(store.problem(key))
+
+
+def test_a_damaged_manifest_and_a_vast_map_are_named(tmp_path):
+    store = MaskStore(tmp_path, {"name": "x"})
+    store.path("vast").write_bytes(png_header(60_000, 8_000, b"\x08\0\0\0\0"))
+    with pytest.raises(MaskStoreError, match=r"damaged mask map \(60000 x 8000 pixels"):
+        store.load("vast")
+    for text in (b"[" * 9000, b"{", b"[]", b"null", b"\xff"):
+        (tmp_path / "manifest.json").write_bytes(text)
+        with pytest.raises(MaskStoreError, match="manifest.json is not a manifest of mask maps"):
+            MaskStore(tmp_path)
 
 
 def test_importing_the_package_of_masks_loads_no_heavy_library():

@@ -76,14 +76,21 @@ class Benchmark:
 
 
 def check_name(name: str) -> None:
-    """Refuse an image name that could lead out of the data root.
+    """Refuse an image name that could lead out of the data root, or break a list.
+
+    Links that lie in the root are followed: they are the user's own, no list can make one.
 
     Raises:
-        ValueError: the name is empty, absolute, or has a ".." or an empty part.
+        ValueError: the name is empty, absolute, has a ".." or an empty part, or does not print.
     """
     parts = name.split("/")
     if "\\" in name or "\0" in name or re.match("[A-Za-z]:", name) or {"", ".", ".."} & {*parts}:
         raise ValueError(f"image name {name!r} must stay inside the data root: give a plain name")
+    if not name.isprintable() or name != name.strip():  # would not survive a list
+        raise ValueError(
+            f"image name {name!r} has a character that does not print, or a space at an end: "
+            "rename the file"
+        )
 
 
 _FIVES = (tuple(range(5)), tuple(range(5, 10)), tuple(range(10, 15)))

@@ -1,6 +1,7 @@
 """From the config to the episodes of training, validation, calibration and test."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from mgcl.config import Config
@@ -9,6 +10,7 @@ from mgcl.datasets.benchmarks import Benchmark
 from mgcl.datasets.episodes import (
     CyclePlan,
     EpisodeDataset,
+    EpisodeSpec,
     ListPlan,
     ManifestPlan,
     ShuffledPlan,
@@ -100,27 +102,40 @@ def build_test(config: Config, source: ImageSource, shots: int) -> EpisodeSet:
     """The test episodes: the fold's list, or a manifest.
 
     Raises:
-        ValueError: the manifest has another number of supports, or classes of another fold.
+        ValueError: as `read_episodes`.
     """
     if config.test.episodes is None:
         episodes = build_fold(config, source, shots=shots, seed=config.test.seed)
         return episodes._replace(ids=spread(len(episodes.ids), config.test.max_episodes))
-    specs = read_manifest(config.test.episodes, source.benchmark)
+    specs = read_episodes(config, config.test.episodes, source.benchmark, shots)
+    source.reserve(entry for spec in specs for entry in (spec.query, *spec.supports))
+    classes = source.benchmark.test_class_ids(config.data.fold)
+    dataset = EpisodeDataset(source, ManifestPlan(specs))
+    return EpisodeSet(dataset, range(len(specs)), classes, str(config.test.episodes))
+
+
+def read_episodes(
+    config: Config, path: Path, benchmark: Benchmark, shots: int
+) -> list[EpisodeSpec]:
+    """The episodes of a manifest, which must suit the fold and the number of shots.
+
+    Raises:
+        ValueError: a broken line, another number of supports, or classes of another fold.
+    """
+    specs = read_manifest(path, benchmark)
     if len(specs[0].supports) != shots:
         raise ValueError(
-            f"{config.test.episodes} holds {len(specs[0].supports)}-shot episodes, but test.shots "
+            f"{path} holds {len(specs[0].supports)}-shot episodes, but test.shots "
             f"asks for {shots}: set --test.shots {len(specs[0].supports)}"
         )
-    classes = source.benchmark.test_class_ids(config.data.fold)
+    classes = benchmark.test_class_ids(config.data.fold)
     foreign = sorted({spec.class_id + 1 for spec in specs} - {c + 1 for c in classes})
     if foreign:
         raise ValueError(
-            f"{config.test.episodes} holds the class ids {foreign}, which are not novel in fold "
+            f"{path} holds the class ids {foreign}, which are not novel in fold "
             f"{config.data.fold}: set data.fold to the manifest's"
         )
-    source.reserve(entry for spec in specs for entry in (spec.query, *spec.supports))
-    dataset = EpisodeDataset(source, ManifestPlan(specs))
-    return EpisodeSet(dataset, range(len(specs)), classes, str(config.test.episodes))
+    return specs
 
 
 def build_fold(config: Config, source: ImageSource, *, shots: int, seed: int) -> EpisodeSet:

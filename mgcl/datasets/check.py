@@ -6,10 +6,11 @@ Reads every list, image, label and mask map once. Exit status: 0 nothing wrong, 
 2 a mistake in the config.
 """
 
-import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,8 @@ from .benchmarks import SPLITS, Benchmark
 from .images import read_label
 from .lists import Entry, list_path, scan_list
 
+_THREADS = 8  # a large scene takes 0.5 GB while it is checked
+
 
 class Problem(NamedTuple):
     """One thing that is wrong; the message names the file."""
@@ -33,53 +36,93 @@ class Problem(NamedTuple):
     message: str
 
 
+class Findings(NamedTuple):
+    """What a check found so far."""
+
+    problems: list[Problem]
+    notes: list[str]
+    """What is not wrong but good to know."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Check what the config names; prints a table and returns the exit status."""
     config = load_or_exit(sys.argv[1:] if argv is None else argv, prog="mgcl.datasets.check")
     try:
-        entries, problems = check_lists(config)
-        store, notes = open_store(config)
-    except ValueError as error:
+        bench = build.benchmark(config)
+        bench.test_class_ids(config.data.fold)
+        if not config.data.root.is_dir():
+            raise ValueError(f"no folder {config.data.root}: set data.root (see data/README.md)")
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    images = by_image(build.benchmark(config), entries)
-    progress = tqdm(total=len(images), unit="image", disable=None)
-    problems += check_images(config, images, store, progress)
-    progress.close()
-    print(*notes, sep="\n", end="\n" * bool(notes))
+    found = Findings([], [])
+    entries = [*check_lists(config, bench, found), *check_manifest(config, bench, found)]
+    store = open_store(config, found)
+    images = by_image(bench, entries)
+    with tqdm(total=len(images), unit="image", disable=None) as progress:
+        problems = check_images(config.data.root, bench, images, store, progress)
+    problems = [*found.problems, *problems]
+    print(*found.notes, sep="\n", end="\n" * bool(found.notes))
     if problems:
         print(tables.text(tables.Table(("problem", "where and what"), problems)))
     print(f"{len(entries)} list entries, {len(images)} images, {len(problems)} problem(s)")
     return 1 if problems else 0
 
 
-def check_lists(config: Config) -> tuple[list[Entry], list[Problem]]:
-    """Read all lists: their good entries; bad lines, missing lists, classes with too few images."""
-    bench, published = build.benchmark(config), config.data.lists == "published"
+def check_lists(config: Config, bench: Benchmark, findings: Findings) -> list[Entry]:
+    """The good entries of all lists.
+
+    Problems are bad lines, missing lists, doubled entries, classes with too few images.
+    """
+    published = config.data.lists == "published"
     entries: list[Entry] = []
-    problems: list[Problem] = []
     for split in SPLITS:
         for fold, class_ids in enumerate(bench.folds):
             path = list_path(config.lists_dir, split, fold)
             try:
                 found, bad = scan_list(path, bench, split, published=published, class_ids=class_ids)
+                findings.notes.extend(_last_line(path) if published else [])
             except (OSError, ValueError) as error:
-                problems.append(Problem("list", str(error)))
+                findings.problems.append(Problem("list", str(error)))
                 continue
             entries += found
-            problems += [Problem("list", message) for message in bad]
+            findings.problems.extend(Problem("list", message) for message in bad)
+            findings.problems.extend(_doubled(found, str(path)))
             needed = 2 if split == "train" else max(config.test.shots) + 1
-            problems += _too_few(bench, found, class_ids, needed, str(path))
-    return entries, problems
+            findings.problems.extend(_too_few(bench, found, class_ids, needed, str(path)))
+    return entries
 
 
-def open_store(config: Config) -> tuple[MaskStore | None, list[str]]:
-    """The mask maps, if main_0 has made any, and what to say if not."""
+def check_manifest(config: Config, bench: Benchmark, findings: Findings) -> list[Entry]:
+    """The entries of the configured episode manifest, if there is one and it suits the config."""
+    entries: list[Entry] = []
+    for shots in config.test.shots if config.test.episodes else []:
+        assert config.test.episodes is not None
+        try:
+            specs = build.read_episodes(config, config.test.episodes, bench, shots)
+        except (OSError, ValueError) as error:
+            findings.problems.append(Problem("manifest", str(error)))
+        else:
+            entries += [entry for spec in specs for entry in (spec.query, *spec.supports)]
+    return entries
+
+
+def open_store(config: Config, findings: Findings) -> MaskStore | None:
+    """The mask maps, if main_0 has made any."""
     if config.masks.generator == "none":
-        return None, []
+        return None
     if not config.masks_dir.is_dir():
-        return None, [f"mask maps not checked: {config.masks_dir} does not exist yet (main_0)"]
-    return MaskStore(config.masks_dir), []
+        text = f"mask maps not checked: {config.masks_dir} does not exist yet (main_0)"
+        findings.notes.append(text)
+        return None
+    try:
+        store = MaskStore(config.masks_dir)
+    except ValueError as error:
+        findings.problems.append(Problem("mask maps", str(error)))
+        return None
+    made_by = ", ".join(f"{key} {value}" for key, value in store.spec.items())
+    findings.notes.append(f"mask maps in {config.masks_dir} were made with: {made_by}")
+    return store
 
 
 def by_image(benchmark: Benchmark, entries: Iterable[Entry]) -> dict[str, list[Entry]]:
@@ -91,23 +134,27 @@ def by_image(benchmark: Benchmark, entries: Iterable[Entry]) -> dict[str, list[E
 
 
 def check_images(
-    config: Config, images: dict[str, list[Entry]], store: MaskStore | None, progress: tqdm
+    root: Path,
+    bench: Benchmark,
+    images: dict[str, list[Entry]],
+    store: MaskStore | None,
+    progress: tqdm,
 ) -> list[Problem]:
     """Problems of all images, in list order."""
 
     def check(entries: list[Entry]) -> list[Problem]:
-        found = list(_check_image(config, entries, store))
+        found = list(_check_image(root, bench, entries, store))
         progress.update()
         return found
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(_THREADS) as pool:
         return [problem for found in pool.map(check, images.values()) for problem in found]
 
 
 def _check_image(
-    config: Config, entries: list[Entry], store: MaskStore | None
+    root: Path, bench: Benchmark, entries: list[Entry], store: MaskStore | None
 ) -> Iterator[Problem]:
-    bench, root, (split, name, _) = build.benchmark(config), config.data.root, entries[0]
+    split, name, _ = entries[0]
     shapes: dict[str, tuple[int, ...]] = {}
     try:
         shapes["image"] = read_image(bench.image_path(root, split, name)).shape[:2]
@@ -131,11 +178,24 @@ def _check_image(
 
 def _absent(bench: Benchmark, label: np.ndarray, entries: list[Entry]) -> Iterator[Problem]:
     """Listed classes without a pixel: such an episode has no foreground."""
-    present = np.unique(label)
-    for class_id in sorted({entry.class_id for entry in entries}):
-        if class_id + 1 not in present:
-            text = f"{entries[0].name} is listed for {class_id + 1} {bench.class_names[class_id]}"
-            yield Problem("label", f"{text}, but its label has no pixel of it")
+    missing = {entry.class_id for entry in entries} - {int(i) - 1 for i in np.unique(label)}
+    what = "" if label.any() else " (all is background)"
+    for class_id in sorted(missing):
+        text = f"{entries[0].name} is listed for {class_id + 1} {bench.class_names[class_id]}"
+        yield Problem("label", f"{text}, but its label has no pixel of it{what}")
+
+
+def _last_line(path: Path) -> Iterator[str]:
+    if path.stat().st_size and path.read_bytes()[-1:] != b"\n":
+        yield f"{path} ends without a newline: its last entry is left out (data.lists = published)"
+
+
+def _doubled(entries: list[Entry], path: str) -> Iterator[Problem]:
+    """Entries that count twice in every result."""
+    for entry, count in Counter(entries).items():
+        if count > 1:
+            text = f"{path}: {entry.name}__{entry.class_id + 1} is listed {count} times"
+            yield Problem("list", text)
 
 
 def _too_few(

@@ -24,14 +24,13 @@ import numpy as np
 from tqdm import tqdm
 
 from ..files import write_bytes
-from ..imagefile import read_image
+from ..imagefile import SUFFIXES, read_image
 from . import own
 from .benchmarks import BENCHMARKS, SPLITS, Benchmark
 from .images import read_label
 from .lists import Entry, write_lists
 from .tiles import LABEL_SUFFIX, Cut, Picture, class_pixels, count_tiles, cut_picture, image_name
 
-IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 BYTES_A_PIXEL = 2.5  # of a tile with its label as PNG, measured on aerial images
 
 
@@ -126,7 +125,7 @@ def split_of_folder(path: Path) -> str:
 
 
 def _files(folder: Path) -> list[Path]:
-    found = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
     return sorted(p for p in found if not p.stem.endswith("_instance_id_RGB"))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..files import write_bytes, write_json
-from ..imagefile import read_image
+from ..imagefile import UnreadableImage, image_size, read_image
 from .benchmarks import IGNORE_ID, Benchmark
 
 LABEL_SUFFIX = "_instance_color_RGB"  # iSAID's labels have it behind the image's name
@@ -54,8 +54,10 @@ def tile_name(name: str, y: int, x: int, cut: Cut) -> str:
 
 def count_tiles(picture: Picture, cut: Cut) -> int:
     """Number of windows of a picture; reads the header of its image alone."""
-    with Image.open(picture.image) as image:
-        width, height = image.size
+    try:
+        height, width = image_size(picture.image)
+    except UnreadableImage:
+        return 0  # `cut_picture` names it
     return len(windows(height, cut)) * len(windows(width, cut))
 
 
@@ -124,8 +126,8 @@ def _pad(part: np.ndarray, size: int, value: int) -> np.ndarray:
 def _read_record(record: Path, cut: Cut) -> dict[str, dict[int, int]] | None:
     try:
         found = json.loads(record.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
-    if Cut(found["size"], found["stride"]) != cut:
-        return None
-    return {name: {int(c): n for c, n in tile.items()} for name, tile in found["tiles"].items()}
+        if Cut(found["size"], found["stride"]) != cut:
+            return None
+        return {name: {int(c): n for c, n in tile.items()} for name, tile in found["tiles"].items()}
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # there is none, or it is damaged: cut anew

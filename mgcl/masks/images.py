@@ -10,7 +10,8 @@ def find_images(folder: str | os.PathLike[str]) -> dict[str, Path]:
     """All images below a folder, by their path in it without the suffix, sorted.
 
     Raises:
-        ValueError: no folder, no image in it, or two images of one name ("a.png", "a.tif").
+        ValueError: no folder, no image in it, two images of one name ("a.png", "a.tif"), or a name
+            that does not print.
     """
     root = Path(folder)
     paths = [p for p in sorted(root.rglob("*")) if p.suffix.lower() in SUFFIXES and p.is_file()]
@@ -19,6 +20,8 @@ def find_images(folder: str | os.PathLike[str]) -> dict[str, Path]:
     images: dict[str, Path] = {}
     for path in paths:
         key = path.relative_to(root).with_suffix("").as_posix()
+        if not key.isprintable():
+            raise ValueError(f"{str(path)!r} has a name that does not print: rename it")
         if key in images:
             raise ValueError(f"{images[key]} and {path} would share one mask map: rename one")
         images[key] = path
