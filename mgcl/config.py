@@ -30,6 +30,7 @@ from pydantic_settings import (
     CliSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 DEFAULT_CONFIG = Path("configs/isaid_resnet50.toml")
@@ -310,6 +311,9 @@ def load(argv: Sequence[str], *, prog: str | None = None) -> Config:
         config = Config(_cli_settings_source=command_line(parsed_args=words), **constants)  # type: ignore[call-arg]
     except ValidationError as error:
         raise ConfigError(f"command line:\n{_explain(error)}") from None
+    except SettingsError as error:  # a value that is begun as JSON and is none
+        text = f"command line: {error} ({error.__cause__}): write a list of numbers as 1,5"
+        raise ConfigError(text) from None
     if config.run.name:
         return config
     name = f"{path.stem}_fold{config.data.fold}_seed{config.train.seed}"

@@ -190,7 +190,7 @@ def _rgb(path: str | os.PathLike[str], picture: Image.Image) -> np.ndarray:
         raise UnreadableImage(
             f"{path} has pixels of Pillow's mode {picture.mode}: convert it to RGB"
         )
-    return np.array(picture.convert("RGB"))
+    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 def _decode_png16(path: str | os.PathLike[str], data: bytes) -> np.ndarray:

@@ -14,6 +14,7 @@ import io
 import itertools
 import json
 import logging
+import os
 import pickle
 import resource
 import struct
@@ -127,8 +128,8 @@ def _check_list(folder: Path, data: object) -> None:
         entries = named(path, lambda: read(path, benchmark, "val", published=published))  # noqa: B023
         for entry in entries or []:
             assert 0 <= entry.class_id < 15
-            inside = benchmark.image_path(folder, "val", entry.name)
-            assert inside.resolve().is_relative_to(folder.resolve())
+            inside = os.path.normpath(benchmark.image_path(folder, "val", entry.name))
+            assert Path(inside).is_relative_to(folder)
 
 
 def _check_manifest(folder: Path, data: object) -> None:
@@ -136,8 +137,8 @@ def _check_manifest(folder: Path, data: object) -> None:
     path.write_bytes(data)
     for spec in named(path, lambda: episodes.read_manifest(path, ISAID)) or []:
         for entry in (spec.query, *spec.supports):
-            inside = ISAID.image_path(folder, entry.split, entry.name)
-            assert inside.resolve().is_relative_to(folder.resolve())
+            inside = os.path.normpath(ISAID.image_path(folder, entry.split, entry.name))
+            assert Path(inside).is_relative_to(folder)
 
 
 def _check_own(folder: Path, data: object) -> None:
@@ -353,6 +354,7 @@ def run(target: Target, folder: Path, examples: int, number: int) -> None:
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False,
         phases=(Phase.generate, Phase.shrink),
     )
     @given(target.inputs)

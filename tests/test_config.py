@@ -162,6 +162,12 @@ def test_a_wrong_word_is_refused_with_key_value_and_what_is_allowed(tmp_path, wo
     assert f"{key[2:]}: " in message and allowed in message and f"given: '{value}'" in message
 
 
+@pytest.mark.parametrize("word", ["nan", "{", "[", "[1, 5"])
+def test_a_word_that_is_begun_as_json_and_is_none_is_refused(tmp_path, word):
+    message = refusal(tmp_path, "", "--test.shots", word)
+    assert "command line" in message and "test" in message and "as 1,5" in message
+
+
 def test_every_mistake_of_a_file_is_named_at_once(tmp_path):
     message = refusal(tmp_path, "[train]\nlr = -1\nepochs = 0\n[data]\nflod = 1\n")
     assert all(key in message for key in ("train.lr", "train.epochs", "data.flod"))
