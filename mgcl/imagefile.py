@@ -1,9 +1,6 @@
 """The one reader of images: any PNG, JPEG or (Geo)TIFF as 8-bit RGB, or an error that names it.
 
-Masks and network must see the same picture, so both read it here. Samples of more than 8 bits
-(sensors deliver 10 to 16, or floats) have no agreed white: they are stretched from their 2nd to
-their 98th percentile, over all bands of the file together. Cut large scenes into 8-bit tiles first
-(`mgcl.datasets.prepare`), so that a scene is stretched as a whole and not tile by tile.
+Masks and network must see the same picture, so both read it here.
 """
 
 import io
@@ -16,6 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from .stretch import to_rgb8
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 MAX_PIXELS = 1 << 29  # 23,170 x 23,170; above it a file is taken for a mistake or an attack
 _MAX_BYTES = 1 << 32  # of a file, and of the samples of a TIFF of many bands
@@ -25,13 +24,10 @@ _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")  # EPS would run Ghosts
 _EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_JPEG, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"  # markers
+_JPEG, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"  # marks
 _RGB8, _GREY8 = b"\x08\x02", b"\x08\x00"  # PNG's bit depth and colour type
 _BITS, _ORIENTATION, _GDAL_NODATA = 258, 274, 42113  # TIFF tags
 _PHOTOMETRIC = (1, 2)  # of a TIFF: grey with black as 0, RGB
-_STRETCH = (2.0, 98.0)  # percentiles that become black and white where there are over 8 bits
-_SAMPLED = 1 << 24  # samples that the percentiles are taken from, evenly spread
-_BLOCK = 1 << 20  # samples that are stretched at a time
 
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is below usual aerial scenes; see MAX_PIXELS
 
@@ -49,7 +45,7 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
 
     Grey is repeated, alpha and further bands are dropped, palettes and CMYK are converted, pixels
     come in the order in which they are stored (a camera's EXIF rotation is not applied). Samples
-    of more than 8 bits are stretched as the module says; NaN and GDAL's no-data value are black.
+    of more than 8 bits are stretched as in `mgcl.stretch`; NaN and GDAL's no-data value are black.
 
     Raises:
         MissingImage: there is no such file.
@@ -63,8 +59,8 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
         return _decode_tiff(path, data)
     if data[:8] == _PNG and data[24:25] == b"\x10":  # Pillow would cut 16-bit colour to 8 bits
         return _decode_png16(path, data)
-    if data[:2] == _JPEG and data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN):
-        raise _damaged(path, "its end is missing")  # a download filled up with zeros: grey below
+    if data[:2] == _JPEG and not _jpeg_has_end(data):  # Pillow would make what is missing grey
+        raise _damaged(path, "its end is missing")
     return _rgb(path, open_picture(path, data))
 
 
@@ -142,6 +138,14 @@ def _has_end(png: bytes) -> bool:
     return False
 
 
+def _jpeg_has_end(data: bytes) -> bool:
+    """Whether an end mark follows the picture's data; one of a thumbnail before it does not do."""
+    at = 2
+    while data[at : at + 1] == b"\xff" and data[at : at + 2] != _JPEG_SCAN:
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return data.find(_JPEG_END, at) >= 0
+
+
 def _cv2_decode(data: bytes, kind: str) -> np.ndarray | None:
     import cv2  # readers of headers and of mask maps do without
 
@@ -198,7 +202,7 @@ def _decode_png16(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
     if samples is None:
         open_picture(path, data)  # says what is wrong with it
         raise _damaged(path, "it cannot be decoded")
-    return _to_rgb8(_bgr_to_rgb(samples))
+    return to_rgb8(_bgr_to_rgb(samples))
 
 
 def _decode_tiff(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
@@ -234,7 +238,7 @@ def _decode_deep_tiff(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
             samples = _bgr_to_rgb(found)
         if page.axes == "SYX":  # a plane each band
             samples = np.moveaxis(samples, 0, -1)
-        return _to_rgb8(samples, page.nodata if _GDAL_NODATA in page.tags else None)
+        return to_rgb8(samples, page.nodata if _GDAL_NODATA in page.tags else None)
 
 
 def _check_kind(path: str | os.PathLike[str], page: Any) -> None:
@@ -264,33 +268,3 @@ def _check_segments(path: str | os.PathLike[str], page: Any, length: int) -> Non
 def _bgr_to_rgb(samples: np.ndarray) -> np.ndarray:
     """OpenCV's (H, W) or (H, W, 3 or 4) in the usual order, without alpha."""
     return samples[..., 2::-1] if samples.ndim == 3 else samples
-
-
-def _to_rgb8(samples: np.ndarray, nodata: float | None = None) -> np.ndarray:
-    """(H, W) or (H, W, bands) of any real number type -> (H, W, 3) uint8."""
-    if samples.ndim == 2:
-        samples = samples[..., None]
-    samples = samples[..., :3] if samples.shape[-1] >= 3 else samples[..., :1]
-    grey = samples if samples.dtype == np.uint8 else _stretch(samples, nodata)
-    return np.ascontiguousarray(np.broadcast_to(grey, (*grey.shape[:2], 3)))
-
-
-def _stretch(samples: np.ndarray, nodata: float | None) -> np.ndarray:
-    """(H, W, bands) -> uint8, from black at the low percentile to white at the high one."""
-    seen = samples[:: 1 + samples.size // _SAMPLED]
-    seen = seen[_is_data(seen, nodata)]
-    out = np.empty(samples.shape, np.uint8)
-    rows = 1 + _BLOCK // samples[0].size  # no array of floats as large as the image
-    with np.errstate(all="ignore"):  # floats may overflow
-        low, high = np.percentile(seen, _STRETCH).tolist() if seen.size else (0.0, 1.0)
-        scale = 255 / max(high - low, 1e-12)
-        for top in range(0, len(samples), rows):
-            block = samples[top : top + rows]
-            grey = np.clip((block.astype(np.float64) - low) * scale + 0.5, 0, 255)
-            out[top : top + rows] = np.where(_is_data(block, nodata), grey, 0)
-    return out
-
-
-def _is_data(samples: np.ndarray, nodata: float | None) -> np.ndarray:
-    finite = np.isfinite(samples)
-    return finite if nodata is None else finite & (samples != nodata)

@@ -40,6 +40,18 @@ def test_a_missing_image_is_named_with_the_remedy(tmp_path):
         ImageSource(ISAID, tmp_path, None, 16).load(ENTRY)
 
 
+def test_links_in_the_data_root_are_followed_and_a_dangling_one_is_a_missing_image(tmp_path):
+    put_entry(tmp_path / "elsewhere")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "val").symlink_to(tmp_path / "elsewhere" / "val")
+    assert ImageSource(ISAID, root, None, 16).load(ENTRY).label.any()
+    ISAID.image_path(tmp_path / "elsewhere", "val", "P0").unlink()
+    ISAID.image_path(root, "val", "P0").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(FileNotFoundError, match=r"no image .*P0\.png"):
+        ImageSource(ISAID, root, None, 16).load(ENTRY)
+
+
 # labels
 
 

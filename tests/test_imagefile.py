@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mgcl import imagefile
+from mgcl import stretch
 from mgcl.imagefile import MissingImage, UnreadableImage, image_size, read_image
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, on damaged tags
@@ -108,9 +108,9 @@ def test_a_large_deep_image_is_stretched_in_parts_as_a_whole(tmp_path, monkeypat
     path = tmp_path / "x.tif"
     tifffile.imwrite(path, RNG.integers(0, 5000, (200, 50, 3), np.uint16), photometric="rgb")
     whole = read_image(path)
-    monkeypatch.setattr(imagefile, "_BLOCK", 1)
+    monkeypatch.setattr(stretch, "_BLOCK", 1)
     np.testing.assert_array_equal(read_image(path), whole)
-    monkeypatch.setattr(imagefile, "_SAMPLED", 20_000)  # percentiles from every second row
+    monkeypatch.setattr(stretch, "_SAMPLED", 20_000)  # percentiles from every second row
     assert np.abs(read_image(path).astype(int) - whole).max() <= 2
 
 
@@ -278,6 +278,21 @@ def test_a_changed_byte_gives_a_picture_or_an_error_that_names_the_file(tmp_path
             assert read_image(path).dtype == np.uint8
         except UnreadableImage as error:
             assert str(path) in str(error)
+
+
+def test_a_jpeg_keeps_its_thumbnail_and_what_is_appended_to_itself(tmp_path):
+    """A thumbnail's end mark does not stand for the picture's; random bytes behind do no harm."""
+    plain = encoded("JPEG")
+    thumbnail = b"\xff\xe1" + struct.pack(">H", 2 + len(plain)) + plain
+    nested = plain[:2] + thumbnail + plain[2:]
+    path = tmp_path / "x.jpg"
+    path.write_bytes(plain)
+    expected = read_image(path)
+    path.write_bytes(nested + b"\xff\xda and more")
+    np.testing.assert_array_equal(read_image(path), expected)
+    path.write_bytes(nested[:-200] + bytes(200))
+    with pytest.raises(UnreadableImage, match="its end is missing"):
+        read_image(path)
 
 
 def test_a_camera_rotation_is_not_applied_as_labels_have_none(tmp_path):
