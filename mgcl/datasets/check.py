@@ -16,7 +16,6 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from mgcl import tables
 from mgcl.config import Config, load_or_exit
 from mgcl.masks.store import MaskStore
 
@@ -64,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     problems = [*found.problems, *problems]
     print(*found.notes, sep="\n", end="\n" * bool(found.notes))
     if problems:
-        print(tables.text(tables.Table(("problem", "where and what"), problems)))
+        rows = [("problem", "where and what"), ("-" * 10, "-" * 68), *problems]
+        print(*(f"{kind:<10}  {message}" for kind, message in rows), sep="\n", end="\n\n")
     print(f"{len(entries)} list entries, {len(images)} images, {len(problems)} problem(s)")
     return 1 if problems else 0
 

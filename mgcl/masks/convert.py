@@ -10,10 +10,10 @@ import functools
 import io
 import os
 import pickle
-import pickletools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from mgcl.masks.mask_map import merge_masks
 from mgcl.masks.store import MANIFEST, MaskStore
 
 SPEC = {"name": "authors' cache", "format": "sam_mask pickles, RLE"}
+_MEMORY_A_BYTE, _MEMORY_SPARE = 64, 1 << 28  # what a pickle may take, by its length, in bytes
 _MOST_PIXELS = 1 << 31  # of all masks of a file, a byte each while they are painted
 _ALLOWED = {
     ("_codecs", "encode"),  # how protocol 2 spells bytes
@@ -77,10 +78,27 @@ def read_cache(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def _unpickle(data: bytes) -> Any:
-    for code, argument, _ in pickletools.genops(data):
-        if code.name.endswith("PUT") and (argument or 0) > len(data):  # memory is taken for so many
-            raise ForeignFile(f"it numbers an object {argument:,}: refused")
-    return _PlainUnpickler(io.BytesIO(data)).load()
+    with _memory_limit(_MEMORY_A_BYTE * len(data) + _MEMORY_SPARE):
+        return _PlainUnpickler(io.BytesIO(data)).load()
+
+
+@contextmanager
+def _memory_limit(more: int) -> Iterator[None]:
+    """Let this process take at most `more` bytes more: five bytes of a pickle can ask for 32 GB."""
+    pages = Path("/proc/self/statm")
+    if not pages.exists():  # only Linux says what it uses and keeps to the limit
+        yield
+        return
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    now = int(pages.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    least = min([now + more, *(x for x in limits if x != resource.RLIM_INFINITY)])
+    resource.setrlimit(resource.RLIMIT_AS, (least, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 def decode_rle(rle: Mapping[str, Any]) -> np.ndarray:
