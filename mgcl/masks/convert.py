@@ -117,7 +117,7 @@ def decode_rle(rle: Mapping[str, Any]) -> np.ndarray:
 def _size(rle: Mapping[str, Any]) -> tuple[int, int]:
     height, width = rle["size"]
     if type(height) is not int or type(width) is not int or min(height, width) < 1:
-        raise ForeignFile(f"a mask of {height!r} x {width!r} pixels")
+        raise ForeignFile("the size of a mask is no pair of numbers from 1")
     return height, width
 
 
