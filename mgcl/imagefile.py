@@ -182,7 +182,8 @@ def _damaged(path: str | os.PathLike[str], why: object) -> UnreadableImage:
 def _check_size(
     path: str | os.PathLike[str], data: bytes, height: int, width: int, pixel_bytes: int = 1
 ) -> None:
-    if height * width * pixel_bytes > _MAX_BYTES or not plausible(len(data), height, width):
+    most_bytes = min(max(8 * _SMALL, _PIXELS_A_BYTE * len(data)), _MAX_BYTES)
+    if height * width * pixel_bytes > most_bytes or not plausible(len(data), height, width):
         raise UnreadableImage(
             f"{path} is {width} x {height} pixels by its header: there may be 1 to {MAX_PIXELS:,} "
             "(in 4 GiB), and no more than its bytes can hold. Cut it, or fetch it again"

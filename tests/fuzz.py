@@ -39,6 +39,7 @@ from mgcl.datasets import episodes, images, lists, own
 from mgcl.datasets.benchmarks import BENCHMARKS, ISAID_PALETTE
 from mgcl.masks.convert import ForeignFile, read_cache
 from mgcl.masks.store import MaskStore
+from tests.small_run import REPOSITORY
 
 ISAID, DLRSD = BENCHMARKS["isaid"], BENCHMARKS["dlrsd"]
 SLOWEST = 20.0  # seconds for one input, on a busy machine
@@ -161,7 +162,8 @@ OWN += [b"#000000 background\n#ff0000 roof\n#00ff00 road\n#ffffff ignore\n"]
 
 # constants
 
-TOML = [path.read_bytes() for path in sorted(Path("configs").glob("*.toml"))]
+PRESETS = REPOSITORY / "configs"
+TOML = [path.read_bytes() for path in sorted(PRESETS.glob("*.toml"))]
 TOML_WORDS = [
     b"[" * 9000,
     b"a." * 3000,
@@ -211,7 +213,7 @@ def _check_words(folder: Path, data: object) -> None:
     quiet = io.StringIO()
     try:
         with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
-            constants = config.load(["--config", "configs/demo.toml", *words])
+            constants = config.load(["--config", str(PRESETS / "demo.toml"), *words])
     except config.ConfigError as error:
         assert str(error)
     except SystemExit as end:  # --help, or argparse on an option without a value
@@ -238,7 +240,10 @@ PICTURES += [cv2.imencode(suffix, WIDE)[1].tobytes() for suffix in (".png", ".ti
 PICTURES += [
     tiff(WIDE, photometric="rgb", **how) for how in ({"rowsperstrip": 4}, {"tile": (16, 16)})
 ]
-PICTURES += [tiff(WIDE.astype(np.float32)), tiff(np.dstack([RGB, RGB]), photometric="rgb")]
+PICTURES += [
+    tiff(WIDE.astype(np.float32), photometric="rgb"),
+    tiff(np.dstack([RGB, RGB]), photometric="rgb"),
+]
 LABELS = [encoded(p) for p in (PALETTE, COLOURED, Image.fromarray(IDS))]
 LABELS += [encoded(Image.fromarray(IDS.astype(np.uint16))), encoded(COLOURED.convert("RGBA"))]
 CHUNKS = [b"PLTE", b"tRNS", b"IDAT", b"eXIf", b"acTL", b"iCCP", b"\xff\xd9", b"\xff\xda", b"\0\0"]

@@ -16,6 +16,7 @@ from PIL import Image
 
 from mgcl import stretch
 from mgcl.imagefile import MissingImage, UnreadableImage, image_size, read_image
+from tests.fuzz import encoded, tiff
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, on damaged tags
 RNG = np.random.default_rng(0)
@@ -214,27 +215,15 @@ def test_a_flipped_byte_gives_an_image_or_a_value_error(tmp_path_factory, where,
         assert "x.png" in str(error)
 
 
-def encoded(kind: str, **options) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(RGB).save(stream, kind, **options)
-    return stream.getvalue()
-
-
-def tiff(samples: np.ndarray, **options) -> bytes:
-    stream = io.BytesIO()
-    tifffile.imwrite(stream, samples, **options)
-    return stream.getvalue()
-
-
 WIDE = RGB.astype(np.uint16) * 200
 FILES = {
-    "png": encoded("PNG"),
+    "png": encoded(Image.fromarray(RGB)),
     "png16": cv2.imencode(".png", WIDE)[1].tobytes(),
-    "jpeg": encoded("JPEG"),
-    "progressive": encoded("JPEG", progressive=True),
-    "webp": encoded("WEBP"),
-    "tiff": encoded("TIFF"),
-    "lzw": encoded("TIFF", compression="tiff_lzw"),
+    "jpeg": encoded(Image.fromarray(RGB), "JPEG"),
+    "progressive": encoded(Image.fromarray(RGB), "JPEG", progressive=True),
+    "webp": encoded(Image.fromarray(RGB), "WEBP"),
+    "tiff": encoded(Image.fromarray(RGB), "TIFF"),
+    "lzw": encoded(Image.fromarray(RGB), "TIFF", compression="tiff_lzw"),
     "tiff16": tiff(WIDE, photometric="rgb", rowsperstrip=4),
     "lzw16": cv2.imencode(".tif", WIDE)[1].tobytes(),
     "bands5": tiff(np.dstack([RGB, RGB[..., :2]]), photometric="rgb", compression="zlib"),
@@ -282,7 +271,7 @@ def test_a_changed_byte_gives_a_picture_or_an_error_that_names_the_file(tmp_path
 
 def test_a_jpeg_keeps_its_thumbnail_and_what_is_appended_to_itself(tmp_path):
     """A thumbnail's end mark does not stand for the picture's; random bytes behind do no harm."""
-    plain = encoded("JPEG")
+    plain = encoded(Image.fromarray(RGB), "JPEG")
     thumbnail = b"\xff\xe1" + struct.pack(">H", 2 + len(plain)) + plain
     nested = plain[:2] + thumbnail + plain[2:]
     path = tmp_path / "x.jpg"
@@ -356,6 +345,18 @@ def test_a_tiff_that_claims_a_vast_picture_is_refused_at_once(tmp_path):
         (tmp_path / "x.tif").write_bytes(data)
         with pytest.raises(UnreadableImage, match=r"x\.tif is 22000 x 22000 pixels by its header"):
             read_image(tmp_path / "x.tif")
+
+
+def test_a_tiff_that_claims_very_many_bands_is_refused_at_once(tmp_path):
+    data = bytearray(tiff(np.zeros((2, 3, 5), np.uint8), photometric="rgb", planarconfig="contig"))
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        tags = file.pages.first.tags
+        places = {tags[256].offset: 250, tags[257].offset: 250, tags[277].offset: 60_000}
+    for place, value in places.items():
+        data[place + 8 : place + 10] = struct.pack("<H", value)
+    (tmp_path / "x.tif").write_bytes(data)
+    with pytest.raises(UnreadableImage, match=r"x\.tif"):
+        read_image(tmp_path / "x.tif")
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
