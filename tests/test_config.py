@@ -196,6 +196,12 @@ def test_a_file_that_overtaxes_the_parser_is_named(tmp_path, text):
         load(["--config", str(path)])
 
 
+def test_a_byte_order_mark_and_crlf_change_nothing(tmp_path):
+    path = tmp_path / "x.toml"
+    path.write_bytes(b"\xef\xbb\xbf[data]\r\nfold = 2\r\n")
+    assert load(["--config", str(path)]).data.fold == 2
+
+
 def test_a_script_prints_the_mistake_and_ends_with_status_2(tmp_path, capsys):
     with pytest.raises(SystemExit) as caught:
         load_or_exit(["--config", str(tmp_path / "nowhere.toml")])
