@@ -2,38 +2,49 @@
 
     python main_1_mgcl_train.py --config configs/isaid_resnet50.toml
 
+    torchrun --nproc_per_node N main_1_mgcl_train.py ...    # the same training on N GPUs
+
 Reads the mask maps of main_0, writes `runs/<name>/`: `last.pt` and `best.pt`, the resolved
-`config.toml`, `log.jsonl`, and TensorBoard curves and panels.
+`config.toml`, `log.jsonl`, and TensorBoard curves and panels. Exit status: 0 all epochs are done,
+1 an error, 2 a mistake in the config, 75 stopped by a signal and saved (docs/runs.md).
 """
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from mgcl import distributed, interrupt
 from mgcl.config import Config, load_runs_or_exit
+
+if TYPE_CHECKING:
+    import torch
 
 
 def main(argv: Sequence[str]) -> int:
     """Train; the exit status is 0 when all epochs are done."""
     configs = load_runs_or_exit(argv, prog="main_1_mgcl_train.py")
     try:
-        for config in configs:
-            train(config)
+        device = distributed.choose_device(configs[0].run.device)
+        with distributed.session(device):
+            for config in configs:
+                train(config, device)
+    except interrupt.Interrupted as stop:
+        if distributed.is_main():
+            print(stop)
+        return interrupt.STATUS
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        distributed.complain(error)
         return 1
     return 0
 
 
-def train(config: Config) -> None:
+def train(config: Config, device: "torch.device") -> None:
     """All epochs: train, calibrate the decision threshold, validate, save."""
-    from mgcl import distributed
     from mgcl.datasets.build import build_heldout, build_source, build_training, build_validation
     from mgcl.engine import train_one_epoch
     from mgcl.optim import poly_lr, set_lr
     from mgcl.training import Run
 
-    distributed.refuse_several("main_1_mgcl_train.py")
-    device = distributed.choose_device(config.run.device)
     source = build_source(config)
     training = build_training(config, source)
     heldout = build_heldout(config, source)
@@ -56,6 +67,9 @@ def train(config: Config) -> None:
                 log_every=recipe.log_every,
                 on_log=run.on_log,
                 cut=run.state.cut,
+                accumulate=recipe.accumulate,
+                begun=run.pop_begun(),
+                on_step=run.on_step,
             )
             run.log_training(result)
             if run.validates():

@@ -1,6 +1,7 @@
 """Step 2: test a trained MGCL on the novel classes of its fold.
 
     python main_2_mgcl_test.py --config configs/isaid_resnet50.toml
+    torchrun --nproc_per_node N main_2_mgcl_test.py ...    # exactly the same numbers, by N GPUs
 
 Reads the checkpoints of main_1, writes `report.md`, `report.json`, plots, panels and the episodes'
 manifests into `runs/<name>/` and prints the table.
@@ -8,41 +9,51 @@ manifests into `runs/<name>/` and prints the table.
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from mgcl import distributed
 from mgcl.config import Config, load_runs_or_exit
+
+if TYPE_CHECKING:
+    import torch
 
 
 def main(argv: Sequence[str]) -> int:
     """Test; the exit status is 1 if something is missing or a demanded margin is not reached."""
     configs = load_runs_or_exit(argv, prog="main_2_mgcl_test.py")
     try:
-        return max(test(config) for config in configs)
+        device = distributed.choose_device(configs[0].run.device)
+        with distributed.session(device):
+            return max(test(config, device) for config in configs)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        distributed.complain(error)
         return 1
 
 
-def test(config: Config) -> int:
+def test(config: Config, device: "torch.device") -> int:
     """Score checkpoints and baselines on the same episodes, then report."""
-    from mgcl import distributed, pictures, report, testing
+    from mgcl import pictures, report, testing
     from mgcl.build import build_setup
     from mgcl.datasets.build import build_source, build_test
 
-    distributed.refuse_several("main_2_mgcl_test.py")
-    device = distributed.choose_device(config.run.device)
     setup = build_setup(config, device)
     source = build_source(config)
     tests = {shots: build_test(config, source, shots) for shots in config.test.shots}
     candidates = testing.load_candidates(config, device)
     candidates += testing.load_baselines(config, device)
 
-    results, panels = [], []
+    scored = {
+        shots: [testing.score(config, c, episodes, shots, setup) for c in candidates]
+        for shots, episodes in tests.items()
+    }
+    if not distributed.is_main():
+        return 0  # all know the scores, one tells them
+
+    panels = []
     for shots, episodes in tests.items():
         testing.write_episodes(config, episodes, shots)
-        scored = [testing.score(config, c, episodes, shots, setup) for c in candidates]
-        panels += pictures.write_panels(config, scored[0], episodes, setup)
-        results += scored
-
+        panels += pictures.write_panels(config, scored[shots][0], episodes, setup)
+    results = [result for of_shots in scored.values() for result in of_shots]
     curves = pictures.write_curves(config, results)
     found = testing.build_report(config, results, curves=curves, panels=panels)
     report.write_report(config.run_dir, found)

@@ -13,7 +13,7 @@ from mgcl.allocator import keep_freed_memory
 from mgcl.config import Config
 from mgcl.datasets.build import EpisodeSet
 from mgcl.datasets.episodes import Episode
-from mgcl.datasets.loader import build_loader
+from mgcl.datasets.loader import load_batches
 from mgcl.engine import CUTS, Setup
 from mgcl.model.network import MGCL, build_model
 
@@ -23,7 +23,7 @@ LEARNING = ("data", "masks", "model", "train")
 CHOOSING = ("test.cut", "test.supports")
 FREE = {
     *("data.root", "data.lists_dir", "data.workers", "data.cache_gib"),
-    *("train.resume", "train.log_every"),
+    *("train.resume", "train.force", "train.log_every", "train.save_every", "train.accumulate"),
     *("masks.root", "masks.images", "masks.shard", "masks.image_batch", "masks.prompt_batch"),
     *("masks.sam_checkpoint", "masks.compile"),
 }
@@ -63,11 +63,12 @@ def build_setup(config: Config, device: torch.device) -> Setup:
 
 
 def evaluation_loader(part: EpisodeSet, config: Config) -> Iterable[Episode]:
-    """Batches of this process's share of the episodes."""
-    return build_loader(
+    """This process's share of the batches, which are the same with any number of processes."""
+    size = config.test.batch_size
+    batches = [list(part.ids[i : i + size]) for i in range(0, len(part.ids), size)]
+    return load_batches(
         part.dataset,
-        distributed.share(part.ids),
-        batch_size=config.test.batch_size,
+        distributed.share(batches),
         workers=config.data.workers,
         pin_memory=True,
     )

@@ -7,6 +7,7 @@ writes the weights under the authors' names.
 
 import argparse
 import sys
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mgcl.files import atomic_write
+from mgcl.files import atomic_write, keep_as
 
 # The authors' files hold the classifier that the network does not use; these are its shapes.
 CLASSIFIERS = {
@@ -35,14 +36,22 @@ class CheckpointError(ValueError):
     """A checkpoint that is missing, torn or of another network; the message says what to do."""
 
 
-def save(path: Path, state: Mapping[str, Any]) -> None:
+def save(path: Path, state: Mapping[str, Any], *, previous: Path | None = None) -> None:
     """Write a checkpoint atomically.
 
+    Args:
+        path: file to write.
+        state: tensors and plain values.
+        previous: where the file that is replaced goes; one of the two is whole at any moment.
+
     Raises:
-        OSError: the disk is full; the old file is untouched.
+        OSError: the disk is full; the old files are untouched.
     """
     with atomic_write(path) as temporary:
-        torch.save(dict(state), temporary)
+        with temporary.open("wb") as file:  # on a path, a full disk is no OSError
+            torch.save(dict(state), file)
+        if previous is not None and path.exists():
+            keep_as(path, previous)
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -54,6 +63,10 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"no checkpoint {path}: run main_1_mgcl_train.py first")
     try:
+        if zipfile.is_zipfile(path):  # torch does not look at the checksums
+            with zipfile.ZipFile(path) as archive:
+                if damaged := archive.testzip():
+                    raise ValueError(f"wrong checksum of {damaged}")
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # on garbage the unpickler raises anything, KeyError and all
         raise CheckpointError(f"{path} is torn or no checkpoint of tensors: {error}") from None
@@ -76,11 +89,11 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
             what is left over.
     """
     state = load(Path(path))
-    facts = {k: v for k, v in state.items() if k not in ("model", "optimizer")}
+    facts = {k: v for k, v in state.items() if k not in ("model", "optimizer", "progress")}
     weights = state.get("model")
     if weights is None:
         weights, facts = state, {}
-    _load_state(model, weights, str(path))
+    fill(model, weights, str(path))
     return facts
 
 
@@ -113,7 +126,12 @@ def authors_names(weights: Mapping[str, Tensor], backbone: str) -> dict[str, Ten
     return {**{name: value.contiguous() for name, value in weights.items()}, **zeros}
 
 
-def _load_state(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+def fill(model: nn.Module, weights: Any, source: str) -> None:
+    """Load weights, of whatever naming, that came from the file `source`.
+
+    Raises:
+        CheckpointError: of another network; the message lists what is missing and left over.
+    """
     if not isinstance(weights, Mapping):
         raise CheckpointError(f"{source} holds no weights but a {type(weights).__name__}")
     weights = our_names(weights)

@@ -172,7 +172,9 @@ class TrainSection(Section):
     episodes_per_epoch: Count = 0
     """Episodes of an epoch; 0 takes as many as the training lists have entries."""
     batch_size: Positive = 16
-    """Episodes of an optimiser step."""
+    """Episodes of an optimiser step, of all processes together."""
+    accumulate: Positive = 1
+    """Passes that a step is split into, for cards with little memory; the losses stay the same."""
     optimizer: Literal["sgd", "adam"] = "sgd"
     """SGD with momentum, or Adam; weight decay is L2 in the gradient with both."""
     lr: Rate = 1e-2
@@ -204,8 +206,12 @@ class TrainSection(Section):
     """Held-out episodes of the training classes on which the decision threshold is found."""
     log_every: Positive = 20
     """Steps between two log entries."""
-    resume: Literal["", "auto"] = ""
-    """auto continues from the run's last.pt where there is one."""
+    save_every: Count = 0
+    """Steps between two checkpoints; 0 saves after each epoch (and when the run is stopped)."""
+    resume: str = ""
+    """auto continues from the run's last.pt where there is one; or the path of a checkpoint."""
+    force: bool = False
+    """Resume though constants differ that change the numbers; which ones is written to the log."""
 
 
 class TestSection(Section):
@@ -224,6 +230,9 @@ class TestSection(Section):
     """published draws supports with replacement, as the authors do."""
     seed: Seed = 0
     """Seed of the supports; the same seed, fold and shots give the same episodes everywhere."""
+    allow_seen_classes: bool = False
+    """Test a checkpoint of another fold, which was trained on the tested classes; the report says
+    so."""
     episodes: Path | None = None
     """Episode manifest (JSON lines) to test on instead of the fold's list."""
     max_episodes: Count = 0

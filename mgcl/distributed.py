@@ -1,6 +1,8 @@
 """Several processes under torchrun; on a single process every function is a no-op."""
 
 import os
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -12,6 +14,11 @@ if TYPE_CHECKING:  # imported where it is used: the scripts' --help does without
 
 T = TypeVar("T")
 
+# A process that waits longer than this for another ends with an error. The first one's work alone
+# (a checkpoint, a few pictures) takes seconds.
+TIMEOUT = timedelta(minutes=10)
+ECHO_SECONDS = 3.0
+
 
 @contextmanager
 def session(device: "torch.device") -> Iterator[None]:
@@ -21,12 +28,13 @@ def session(device: "torch.device") -> Iterator[None]:
         return
     import torch.distributed as dist
 
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(minutes=30))
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
+    on_cuda = device.type == "cuda"
+    dist.init_process_group(
+        "nccl" if on_cuda else "gloo", timeout=TIMEOUT, device_id=device if on_cuda else None
+    )
+    yield
+    # Not after an error: leaving waits for processes that may never come. torchrun ends them.
+    dist.destroy_process_group()
 
 
 def rank() -> int:
@@ -59,25 +67,97 @@ def gather(value: T) -> list[T]:
         dist.destroy_process_group()
 
 
-def refuse_several(program: str) -> None:
-    """For a program that works on one process only.
-
-    Raises:
-        ValueError: torchrun started several.
-    """
-    if world_size() > 1:
-        raise ValueError(
-            f"{program} runs on one process, torchrun started {world_size()}: use python; "
-            "mgcl.sweep runs several folds and seeds side by side, one a GPU"
-        )
-
-
 def all_reduce(tensor: "Tensor") -> None:
     """Sum `tensor` over all processes, in place."""
     if world_size() > 1:
         import torch.distributed as dist
 
         dist.all_reduce(tensor)
+
+
+def barrier() -> None:
+    """Wait until all processes are here."""
+    if world_size() > 1:
+        import torch.distributed as dist
+
+        dist.barrier()
+
+
+def is_same(number: int, device: "torch.device") -> bool:
+    """Whether all processes call this with the same number."""
+    if world_size() == 1:
+        return True
+    import torch
+    import torch.distributed as dist
+
+    extremes = torch.tensor([number, -number], device=device)
+    dist.all_reduce(extremes, op=dist.ReduceOp.MAX)
+    highest, lowest = extremes.tolist()
+    return highest == -lowest
+
+
+def gather_numbers(numbers: Sequence[int], device: "torch.device") -> list[int]:
+    """The numbers (from 0) of all processes, which may have different counts of them."""
+    if world_size() == 1:
+        return list(numbers)
+    import torch
+    import torch.distributed as dist
+
+    longest = torch.tensor(len(numbers), device=device)
+    dist.all_reduce(longest, op=dist.ReduceOp.MAX)
+    table = torch.zeros(world_size(), int(longest), dtype=torch.int64)
+    table[rank(), : len(numbers)] = torch.tensor(numbers, dtype=torch.int64) + 1
+    table = table.to(device)
+    dist.all_reduce(table)
+    return [number - 1 for number in table.flatten().tolist() if number]
+
+
+class AnySaidYes:
+    """Lets processes agree on a yes or no without waiting for each other or for a device.
+
+    The votes travel between the hosts while the next step runs, so the answer is that to the call
+    before; a single process is answered at once.
+    """
+
+    def __init__(self) -> None:
+        """All processes make theirs at the same place of the program."""
+        self._group: Any = None
+        self._votes: Any = None
+        if world_size() > 1:
+            import torch.distributed as dist
+
+            self._group = dist.new_group(backend="gloo", timeout=TIMEOUT)
+
+    def __call__(self, mine: bool) -> bool:
+        """Vote; True as soon as some process is known to have said yes. All call it as often."""
+        if self._group is None:
+            return mine
+        import torch
+        import torch.distributed as dist
+
+        if self.close():
+            return True
+        votes = torch.tensor(int(mine))
+        self._votes = votes, dist.all_reduce(votes, group=self._group, async_op=True)
+        return False
+
+    def close(self) -> bool:
+        """Wait for the vote that is under way, if any, and give its answer."""
+        if self._votes is None:
+            return False
+        votes, work = self._votes
+        self._votes = None
+        work.wait()
+        return bool(votes)
+
+
+def complain(error: BaseException) -> None:
+    """Print an error that ends the program, of which all processes may have made the same."""
+    if not is_main():
+        # By then torchrun has ended this process if the first made the same mistake and said so.
+        time.sleep(ECHO_SECONDS)
+    where = f" on process {rank()}" if world_size() > 1 else ""
+    print(f"error{where}: {error}", file=sys.stderr, flush=True)
 
 
 def share(items: Sequence[T]) -> Sequence[T]:
@@ -89,7 +169,7 @@ def choose_device(name: str) -> "torch.device":
     """Turn "auto", "cuda" or "cpu" into this process's device.
 
     Raises:
-        ValueError: cuda is asked for and there is none.
+        ValueError: cuda is asked for and there is none, or fewer than processes.
     """
     import torch
 
@@ -100,5 +180,10 @@ def choose_device(name: str) -> "torch.device":
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    if device.index >= torch.cuda.device_count():
+        raise ValueError(
+            f"torchrun started more processes on this machine than its {torch.cuda.device_count()} "
+            "CUDA devices: lower --nproc_per_node"
+        )
     torch.cuda.set_device(device)
     return device

@@ -1,10 +1,10 @@
 """One epoch of training, and the evaluation of a list of episodes."""
 
-import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from mgcl import distributed
 from mgcl.datasets.episodes import Episode
 from mgcl.metrics import IoUMeter, Scores, count_pixels
 from mgcl.model.network import aggregate_shots
+from mgcl.progress import Progress, TrainingResult
 
 CUTS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # thresholds that an evaluation tries
 
@@ -47,7 +48,26 @@ class Setup:
         return torch.where(label == 255, 0, label) if self.ignore_background else label
 
 
-def segmentation_loss(logits: Tensor, target: Tensor, kind: str = "ce") -> Tensor:
+class Whole(NamedTuple):
+    """What the losses of a batch's parts are divided by, so that they add up to the batch's."""
+
+    pixels: Tensor
+    """() int64: those that are not 255."""
+    images: Tensor
+    """() int64."""
+
+
+def whole_batch(target: Tensor) -> Whole:
+    """Count the batch of which each process has the part `target` (B, H, W); no host sync."""
+    images = torch.full((), len(target), device=target.device)
+    counts = torch.stack([(target != 255).sum(), images])
+    distributed.all_reduce(counts)
+    return Whole(*counts)
+
+
+def segmentation_loss(
+    logits: Tensor, target: Tensor, kind: str = "ce", whole: Whole | None = None
+) -> Tensor:
     """Pixel-wise cross-entropy, mean over all pixels that are not 255.
 
     Args:
@@ -55,10 +75,13 @@ def segmentation_loss(logits: Tensor, target: Tensor, kind: str = "ce") -> Tenso
         target: (B, H, W) integers, 1 = foreground, 0 = background, 255 = left out.
         kind: "ce", or "ce+dice" to add 1 - soft Dice of the foreground, mean over images
             (V-Net, arXiv:1606.04797).
+        whole: the batch that these images are a part of; left out: they are all of it.
     """
+    of_pixels, of_images = whole or Whole((target != 255).sum(), torch.tensor(len(target)))
     # By pixels (N, 2), (N,): on CUDA the kernel for pictures has no deterministic form.
     pixels = logits.movedim(1, -1).flatten(0, 2)  # (B*H*W, 2)
-    loss = F.cross_entropy(pixels, target.long().flatten(), ignore_index=255)
+    labels = target.long().flatten()
+    loss = F.cross_entropy(pixels, labels, ignore_index=255, reduction="sum") / of_pixels
     if kind == "ce":
         return loss
     valid = target != 255
@@ -66,23 +89,7 @@ def segmentation_loss(logits: Tensor, target: Tensor, kind: str = "ce") -> Tenso
     foreground = (target == 1).to(probability.dtype)
     overlap = (probability * foreground).sum(dim=(1, 2))
     size = (probability + foreground).sum(dim=(1, 2))
-    return loss + (1 - (2 * overlap + 1) / (size + 1)).mean()
-
-
-class TrainingResult(NamedTuple):
-    """What an epoch of training gave."""
-
-    loss: float
-    scores: Scores
-    """At the cut 0.5."""
-    images_per_second: float
-    steps: int
-    scores_calibrated: Scores | None = None
-    """At the calibrated cut, where there was one."""
-
-
-class LossNotFiniteError(ValueError):
-    """The loss became NaN or infinite; the message names the episodes."""
+    return loss + (1 - (2 * overlap + 1) / (size + 1)).sum() / of_images
 
 
 def train_one_epoch(
@@ -96,84 +103,79 @@ def train_one_epoch(
     log_every: int,
     on_log: Callable[[int, float, float], None],
     cut: float | None = None,
+    accumulate: int = 1,
+    begun: Mapping[str, Any] | None = None,
+    on_step: Callable[[Progress], None] = lambda progress: None,
 ) -> TrainingResult:
     """Train on every batch of `loader` once.
 
     Args:
         model: MGCL, or a wrapper of it.
         optimizer: its rates are set already.
-        loader: batches of 1-shot episodes.
+        loader: batches of 1-shot episodes, of several processes each one's part of them.
         setup: device and precision.
         loss: "ce" or "ce+dice".
         class_ids: the training classes, for the scores.
         log_every: steps between two looks at the loss; only then the host waits for the device.
         on_log: called with (steps done, mean loss since the last call, images/s).
         cut: calibrated threshold to score at, beside 0.5.
+        accumulate: passes that a batch is split into, for small cards.
+        begun: state of the epoch where it was interrupted; `loader` holds the batches left.
+        on_step: called after each step, before anything is logged of it.
 
     Raises:
         LossNotFiniteError: the loss is not a number any more.
     """
     model.train()
-    meters = {c: IoUMeter(class_ids) for c in (0.5, cut) if c is not None}
-    losses, step = _Losses(on_log), 0
-    for step, batch in enumerate(loader, start=1):
+    progress = Progress(class_ids, setup.device, cut=cut)
+    if begun is not None:
+        progress.load_state_dict(begun)
+        _look_if_due(progress, log_every, on_log)
+    for batch in loader:
         episode = setup.move(batch)
-        logits = setup.forward(model, episode)[:, 0]  # (B, 2, H, W)
-        value = segmentation_loss(logits, setup.target(episode.query_label), loss)
         optimizer.zero_grad(set_to_none=True)
-        value.backward()
+        value, margin = add_gradients(model, episode, setup=setup, loss=loss, passes=accumulate)
         optimizer.step()
-        margin = (logits[:, 1] - logits[:, 0]).detach()  # (B, H, W)
-        for at, meter in meters.items():
-            prediction = margin > math.log(at / (1 - at))
-            meter.update(prediction, episode.query_label, torch.as_tensor(episode.class_id))
-        losses.add(value.detach(), torch.as_tensor(batch.episode_id))
-        if step % log_every == 0:
-            losses.look(step)
-    losses.look(step)
-    for meter in meters.values():
-        meter.all_reduce()
-    scores = {at: meter.compute() for at, meter in meters.items()}
-    calibrated = None if cut is None else scores[cut]
-    mean = losses.total / max(step, 1)
-    return TrainingResult(mean, scores[0.5], losses.speed(), step, calibrated)
+        progress.add(value, margin, episode.query_label, episode.class_id, batch.episode_id)
+        on_step(progress)
+        _look_if_due(progress, log_every, on_log)
+    progress.look(on_log)
+    return progress.result()
 
 
-class _Losses:
-    """Keeps losses on the device until they are looked at, and checks them then."""
-
-    def __init__(self, on_log: Callable[[int, float, float], None]) -> None:
-        self.on_log = on_log
-        self.recent: list[tuple[Tensor, Tensor]] = []
-        self.total = 0.0
-        self.images = 0
-        self.began = time.perf_counter()
-
-    def add(self, loss: Tensor, episode_ids: Tensor) -> None:
-        self.recent.append((loss, episode_ids))
-        self.images += 2 * len(episode_ids)
-
-    def speed(self) -> float:
-        return self.images / _since(self.began)
-
-    def look(self, step: int) -> None:
-        """Check and report what came since the last look; here the host waits for the device."""
-        if not self.recent:
-            return
-        losses = torch.stack([loss for loss, _ in self.recent]).tolist()
-        for loss, (_, ids) in zip(losses, self.recent, strict=True):
-            if not math.isfinite(loss):
-                raise LossNotFiniteError(
-                    f"the loss is {loss} on the training episodes {ids.tolist()}: lower train.lr, "
-                    "or look at these episodes; the last good checkpoint is kept"
-                )
-        self.recent = []
-        self.total += sum(losses)
-        self.on_log(step, sum(losses) / len(losses), self.speed())
+def _look_if_due(
+    progress: Progress, log_every: int, on_log: Callable[[int, float, float], None]
+) -> None:
+    if progress.step % log_every == 0:
+        progress.look(on_log)
 
 
-def _since(began: float) -> float:
-    return max(time.perf_counter() - began, 1e-9)
+def add_gradients(
+    model: nn.Module, episode: Episode, *, setup: Setup, loss: str, passes: int
+) -> tuple[Tensor, Tensor]:
+    """The gradients of a batch's loss, whoever has which part of it and in how many passes.
+
+    Returns:
+        this process's part of the loss, and (B, H, W) foreground's logit less background's.
+    """
+    whole = whole_batch(setup.target(episode.query_label))
+    size = max(1, -(-len(episode.query_label) // passes))
+    parts = list(zip(*(torch.as_tensor(t).split(size) for t in episode), strict=True))
+    values, margins = [], []
+    for i, part in enumerate(map(Episode._make, parts), start=1):
+        with nullcontext() if i == len(parts) else _without_exchange(model):
+            logits = setup.forward(model, part)[:, 0]  # (b, 2, H, W)
+            value = segmentation_loss(logits, setup.target(part.query_label), loss, whole)
+            # The processes' gradients are averaged, their parts of the loss add up.
+            (distributed.world_size() * value).backward()
+        values.append(value.detach())
+        margins.append((logits[:, 1] - logits[:, 0]).detach())
+    return torch.stack(values).sum(), torch.cat(margins)
+
+
+def _without_exchange(model: nn.Module) -> AbstractContextManager[None]:
+    """Keep the gradients in this process until the last pass."""
+    return getattr(model, "no_sync", nullcontext)()
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,7 @@ class Evaluation:
 def evaluate(
     model: nn.Module,
     loader: Iterable[Episode],
-    episodes: int,
+    ids: Sequence[int],
     class_ids: Sequence[int],
     *,
     setup: Setup,
@@ -226,36 +228,36 @@ def evaluate(
 
     Args:
         model: MGCL, or anything that gives (B, K, 2, H, W) logits.
-        loader: batches of this process's episodes, see `distributed.share`.
-        episodes: number of episodes of all processes.
+        loader: batches of this process's episodes; the processes share all of them.
+        ids: the episodes of all processes, in the order of the result.
         class_ids: classes to score, 0-based.
         setup: device and precision.
         cuts: thresholds of the foreground probability.
         vote_share: of the K-shot vote.
     """
     model.eval()
-    table, done = torch.zeros(episodes, len(cuts) * 4 + 2, dtype=torch.int64), distributed.rank()
     began = time.perf_counter()
+    row = {episode_id: i for i, episode_id in enumerate(ids)}
+    table = torch.zeros(len(ids), 2 + len(cuts) * 4, dtype=torch.int64)  # times seen, class, counts
     with torch.inference_mode():
         for batch in loader:
             episode = setup.move(batch)
             logits = setup.forward(model, episode)
             votes = [aggregate_shots(logits, cut=c, vote_share=vote_share) for c in cuts]
             counts = torch.stack([count_pixels(v, episode.query_label) for v in votes], dim=1)
-            ids, classes = torch.as_tensor(episode.episode_id), torch.as_tensor(episode.class_id)
-            facts = torch.stack([ids, classes], dim=1)
-            rows = torch.cat([facts, counts.flatten(1)], dim=1).cpu()  # (B, 2 + 4 * cuts)
-            last = done + len(rows) * distributed.world_size()
-            table[done : last : distributed.world_size()] = rows
-            done = last
+            classes = torch.as_tensor(batch.class_id)[:, None]
+            seen = torch.ones_like(classes)
+            rows = torch.tensor([row[i] for i in torch.as_tensor(batch.episode_id).tolist()])
+            table.index_add_(0, rows, torch.cat([seen, classes, counts.flatten(1).cpu()], dim=1))
     table = table.to(setup.device)
     distributed.all_reduce(table)
     table = table.cpu()
+    assert table[:, 0].eq(1).all(), "an episode was left out or scored twice"
     return Evaluation(
         class_ids=tuple(class_ids),
         cuts=tuple(cuts),
-        episode_ids=table[:, 0],
+        episode_ids=torch.tensor([*ids]),
         episode_class=table[:, 1],
         counts=table[:, 2:].unflatten(1, (len(cuts), 4)),
-        episodes_per_second=episodes / _since(began),
+        episodes_per_second=len(ids) / max(time.perf_counter() - began, 1e-9),
     )

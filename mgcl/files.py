@@ -1,5 +1,6 @@
 """Atomic writes: a reader sees the whole old file or the whole new one, never a torn one."""
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -8,24 +9,48 @@ from pathlib import Path
 from typing import Any
 
 
+class DiskFullError(OSError):
+    """The disk takes no more; the message says where and what to do."""
+
+    def __str__(self) -> str:
+        """What to do."""
+        return (
+            f"{self.filename} takes no more ({self.strerror}): make room there and start again; "
+            "every file that was there is whole"
+        )
+
+
+@contextmanager
+def writing_in(folder: Path) -> Iterator[None]:
+    """Turn the system's errors of a full disk into ones that say where and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise DiskFullError(error.errno, error.strerror, str(folder)) from None
+
+
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it replaces `path` when the block ends without error.
 
     The parent folder is made. The temporary name ends in `.tmp`; after a kill a leftover of that
-    name is all that remains, and `path` is as it was.
+    name is all that remains (see `remove_leftovers`), and `path` is as it was.
 
     Raises:
-        OSError: the disk is full or the folder is not writable; nothing is left behind.
+        DiskFullError: the disk takes no more; nothing is left behind.
+        OSError: the folder is not writable.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        yield temporary
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, target)
+        with writing_in(target.parent):
+            yield temporary
+            with open(temporary, "rb") as written:
+                os.fsync(written.fileno())
+            os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -43,6 +68,26 @@ def read_text(path: str | os.PathLike[str]) -> str:
         raise ValueError(
             f"{path} is not UTF-8 text ({error.reason} at byte {error.start})"
         ) from None
+
+
+def keep_as(path: Path, kept: Path) -> None:
+    """Give the file `path` the second name `kept`, replacing what was called so."""
+    link = kept.with_name(f".{kept.name}.{os.getpid()}.tmp")
+    try:
+        link.unlink(missing_ok=True)
+        os.link(path, link)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise
+        os.replace(path, kept)  # a file system without hard links
+    else:
+        os.replace(link, kept)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files that killed processes left in `folder` itself."""
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

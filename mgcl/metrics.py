@@ -47,12 +47,12 @@ def foreground_iou(prediction: Tensor, label: Tensor) -> Tensor:
 
 
 class IoUMeter:
-    """Sums counts per class; stays on the device of its first update, without a host sync."""
+    """Sums counts per class; stays on its device, without a host sync."""
 
-    def __init__(self, class_ids: Sequence[int]) -> None:
-        """`class_ids`: the classes to report, 0-based."""
+    def __init__(self, class_ids: Sequence[int], device: torch.device | str = "cpu") -> None:
+        """`class_ids`: the classes to report, 0-based; `device`: where the updates come from."""
         self.class_ids = tuple(class_ids)
-        self.counts = torch.zeros(max(self.class_ids) + 1, 4, dtype=torch.int64)
+        self.counts = torch.zeros(max(self.class_ids) + 1, 4, dtype=torch.int64, device=device)
 
     def update(self, prediction: Tensor, label: Tensor, class_id: Tensor) -> None:
         """Add a batch: (B, H, W), (B, H, W), (B,) 0-based class ids."""

@@ -1,6 +1,7 @@
 """What a run tells: console, TensorBoard and `log.jsonl`. Silent on all ranks but the first."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,20 @@ from typing import Any
 import numpy as np
 
 from mgcl import distributed
-from mgcl.files import write_text
+from mgcl.files import write_text, writing_in
 
 
 class RunLog:
     """Writes `log.jsonl` (one JSON object a line) and `tensorboard/` in the run's folder."""
 
-    def __init__(self, folder: Path, *, resume_epoch: int = 0) -> None:
-        """Start a log, or go on after `resume_epoch` finished epochs; later records are dropped."""
+    def __init__(self, folder: Path, *, resume_epoch: int = 0, step: int | None = None) -> None:
+        """Start a log, or go on with one; later records are dropped.
+
+        Args:
+            folder: of the run.
+            resume_epoch: finished epochs.
+            step: of an epoch under way, whose step `step` is not logged yet.
+        """
         self.path = folder / "log.jsonl"
         self.active = distributed.is_main()
         self._board: Any = None
@@ -23,10 +30,16 @@ class RunLog:
             return
         from torch.utils.tensorboard import SummaryWriter
 
-        kept = [r for r in read_records(self.path) if r["epoch"] < resume_epoch]
-        steps = max((r["step"] for r in kept), default=-1)
+        kept = [
+            record
+            for record in read_records(self.path)
+            if (record["epoch"] < resume_epoch if step is None else record["step"] < step)
+        ]
+        if step is None:
+            step = 1 + max((record["step"] for record in kept), default=-1)
         write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=steps + 1)
+        with writing_in(folder):
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
 
     def say(self, text: str) -> None:
         """Print a line without disturbing a progress bar."""
@@ -40,29 +53,41 @@ class RunLog:
         """Append one object to `log.jsonl`."""
         if self.active:
             line = json.dumps({"kind": kind, "epoch": epoch, "step": step, **values})
-            with self.path.open("a", encoding="utf-8") as file:
+            with writing_in(self.path.parent), self.path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
 
     def scalars(self, values: dict[str, float], step: int) -> None:
         """TensorBoard curves, by their tags ("train/loss")."""
         if self.active:
-            for tag, value in values.items():
-                self._board.add_scalar(tag, value, step)
+            with writing_in(self.path.parent):
+                for tag, value in values.items():
+                    self._board.add_scalar(tag, value, step)
 
-    def text(self, tag: str, text: str) -> None:
+    def text(self, tag: str, text: str, step: int = 0) -> None:
         """TensorBoard text (Markdown)."""
         if self.active:
-            self._board.add_text(tag, text, 0)
+            with writing_in(self.path.parent):
+                self._board.add_text(tag, text, step)
 
     def image(self, tag: str, image: np.ndarray, step: int) -> None:
         """TensorBoard picture: (h, w, 3) uint8."""
         if self.active:
-            self._board.add_image(tag, image, step, dataformats="HWC")
+            with writing_in(self.path.parent):
+                self._board.add_image(tag, image, step, dataformats="HWC")
+
+    def flush(self) -> None:
+        """All that was logged is on disk afterwards: a checkpoint may count on it."""
+        if self.active:
+            with writing_in(self.path.parent):
+                self._board.flush()
+                with self.path.open("a") as file:
+                    os.fsync(file.fileno())
 
     def close(self) -> None:
         """Flush everything."""
         if self._board is not None:
-            self._board.close()
+            with writing_in(self.path.parent):
+                self._board.close()
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:

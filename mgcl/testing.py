@@ -138,7 +138,7 @@ def score(
     evaluation = evaluate(
         candidate.model,
         batches,
-        len(part.ids),
+        part.ids,
         part.class_ids,
         setup=setup,
         cuts=cuts_to_try(config.test.cut) if candidate.trained else (0.5,),

@@ -1,65 +1,42 @@
 """A training run on disk: its network and optimiser, its log, its checkpoints, where it stands."""
 
-import dataclasses
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from contextlib import nullcontext, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from mgcl import checkpoint, distributed
-from mgcl.build import (
-    CHOOSING,
-    build_network,
-    build_setup,
-    cuts_to_try,
-    different_constants,
-    evaluation_loader,
-    resolve_cut,
-)
+from mgcl import distributed, resume
+from mgcl.build import build_network, build_setup, cuts_to_try, evaluation_loader, resolve_cut
 from mgcl.config import Config, to_toml
 from mgcl.datasets.build import EpisodeSet, benchmark, spread
 from mgcl.datasets.episodes import Episode
 from mgcl.datasets.loader import load_batches
-from mgcl.engine import Evaluation, TrainingResult, evaluate
-from mgcl.files import write_text
+from mgcl.engine import Evaluation, evaluate
+from mgcl.files import remove_leftovers, write_text
+from mgcl.interrupt import Interrupted, Signals
 from mgcl.metrics import Scores
 from mgcl.optim import build_optimizer
+from mgcl.parallel import in_parallel
 from mgcl.pictures import draw_panels
+from mgcl.progress import LossNotFiniteError, Progress, TrainingResult
+from mgcl.resume import State
 from mgcl.runlog import RunLog
 
 PANEL_EPISODES = 4
-
-
-@dataclasses.dataclass
-class State:
-    """Where a run stands."""
-
-    epoch: int = 0
-    """Finished epochs."""
-    step: int = 0
-    """Finished optimiser steps."""
-    best_miou: float = -1.0
-    best_epoch: int = -1
-    """Epoch (from 0) whose weights best.pt holds."""
-    cut: float | None = None
-    """Calibrated threshold of the newest validated epoch."""
-    chosen_on: str = ""
-    """Episodes that chose the best epoch, in words."""
-    calibrated_on: str = ""
-    """Episodes that the threshold was found on, in words."""
 
 
 class Run:
     """A run's folder with all that is open in it; use it as a context manager."""
 
     def __init__(self, config: Config, device: torch.device) -> None:
-        """Build network and optimiser, and go on from last.pt where that is asked for.
+        """Build network and optimiser, and go on from a checkpoint where that is asked for.
 
         Raises:
-            ValueError: the run exists and train.resume is not "auto", or it was made with other
+            ValueError: the run exists and train.resume is empty, or it was made with other
                 constants; nothing is overwritten.
         """
         self.config = config
@@ -73,20 +50,49 @@ class Run:
             momentum=config.train.momentum,
             weight_decay=config.train.weight_decay,
         )
-        self.state = self._resume() if (self.folder / "last.pt").exists() else State()
-        self.log = RunLog(self.folder, resume_epoch=self.state.epoch)
-        if distributed.is_main():
-            write_text(self.folder / "config.toml", to_toml(config))
-        self.log.text("config", f"```toml\n{to_toml(config)}```")
+        self.signals = Signals()
+        self.somebody_stops = distributed.AnySaidYes()
+        self._begun: dict[str, Any] | None = None
+        self._start(resume.find(config, device))
         # torch.compile leaves the module as it is: the wrapper shares its parameters.
-        self.forward = torch.compile(self.model) if config.train.compile else self.model
+        forward: Any = torch.compile(self.model) if config.train.compile else self.model
+        self.forward = in_parallel(forward, device)
+
+    def _start(self, found: tuple[Path, dict[str, Any]] | None) -> None:
+        """Take the state from a checkpoint, if any, and open the log."""
+        self.state, changed = State(), []
+        if found:
+            path, saved = found
+            self.state = resume.restore(
+                path, saved, model=self.model, optimizer=self.optimizer, config=self.config
+            )
+            self._begun = saved.get("progress")
+            changed = self.state.forced[len(saved.get("forced", ())) :]
+        if not distributed.is_same(self.state.step, self.setup.device):
+            raise ValueError(
+                "the processes found different checkpoints: run.root must lie on storage that all "
+                "machines share"
+            )
+        step = self.state.step if self._begun else None
+        self.log = RunLog(self.folder, resume_epoch=self.state.epoch, step=step)
+        if distributed.is_main():
+            remove_leftovers(self.folder)
+            write_text(self.folder / "config.toml", to_toml(self.config))
+        if found is None:
+            self.log.text("config", f"```toml\n{to_toml(self.config)}```")
+        if changed:
+            text = f"resumed from {path} with other constants: {'; '.join(changed)}"
+            self.log.say(f"warning: {text}")
+            self.log.text("config/forced", text, self.state.step)
+            self._record("forced", resumed_from=str(path), constants=changed)
 
     def __enter__(self) -> "Run":
         """Say what is about to run."""
+        self.signals.__enter__()
         parameters = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         self.log.say(f"run {self.folder} on {self.setup.device}, {parameters:,} parameters train")
-        if self.state.epoch:
-            self.log.say(f"going on after epoch {self.state.epoch}")
+        if self.state.step:
+            self.log.say(f"going on after {self._place()}")
         return self
 
     def __exit__(
@@ -96,40 +102,90 @@ class Run:
         trace: TracebackType | None,
     ) -> None:
         """Close the log."""
-        self.log.close()
+        self.signals.__exit__(kind, error, trace)
+        with suppress(OSError) if error else nullcontext():  # the error says more
+            self.log.close()
+        if error is None:
+            self.somebody_stops.close()
 
     def epochs(self, training: EpisodeSet) -> Iterator[Iterator[Episode]]:
         """The batches of each epoch that is left, on a progress bar; loaders work ahead."""
         train = self.config.train
-        epochs = epoch_batches(training.ids, train.epochs, train.batch_size)[self.state.epoch :]
+        self._size = len(training.ids) // train.epochs
+        epochs = epoch_batches(
+            training.ids,
+            train.epochs,
+            train.batch_size,
+            begun=(self.state.epoch, self.state.seen),
+        )
         if not epochs:
             return
         loader = iter(
             load_batches(
                 training.dataset,
-                [batch for epoch in epochs for batch in epoch],
+                [own_part(batch) or batch[:1] for epoch in epochs for batch in epoch],
                 workers=self.config.data.workers,
                 pin_memory=True,
             )
         )
+        steps = -(-self._size // train.batch_size)
         for batches in epochs:
             self.bar = tqdm(
-                islice(loader, len(batches)),
+                self._counted(batches, loader),
                 desc=f"epoch {self.state.epoch + 1}/{train.epochs}",
-                total=len(batches),
+                total=steps,
+                initial=steps - len(batches),
                 unit="step",
                 disable=None if distributed.is_main() else True,
                 mininterval=1,
             )
             yield iter(self.bar)
 
+    def _counted(self, batches: list[list[int]], loader: Iterator[Episode]) -> Iterator[Episode]:
+        for self._batch, episode in zip(batches, loader, strict=False):
+            self.state.seen += len(self._batch)
+            # Of a batch smaller than the number of processes some have no part, and load one for
+            # its shape alone.
+            yield (
+                episode
+                if own_part(self._batch)
+                else Episode(*(torch.as_tensor(t)[:0] for t in episode))
+            )
+
+    def pop_begun(self) -> dict[str, Any] | None:
+        """What the epoch that was interrupted had summed up; None for the epochs after it."""
+        begun, self._begun = self._begun, None
+        return begun
+
+    def on_step(self, progress: Progress) -> None:
+        """Save what is due after a step.
+
+        Raises:
+            Interrupted: told to stop; all processes stop at the same step.
+        """
+        self.state.step += 1
+        stop = self.somebody_stops(self.signals.received is not None)
+        every = self.config.train.save_every
+        trained = self.state.seen == self._size and self.validates()  # a long validation follows
+        if stop or trained or (every and progress.step % every == 0):
+            self._save(progress.state_dict())
+        if stop:
+            distributed.barrier()  # torchrun ends all processes with the first
+            raise Interrupted(
+                f"stopped by {self.signals.received or 'another process'} after {self._place()}, "
+                f"all is saved: the same command with --train.resume auto goes on"
+            )
+
     def evaluate(self, part: EpisodeSet) -> Evaluation:
-        """Score a set of 1-shot episodes at every cut."""
-        loader = evaluation_loader(part, self.config)
+        """Score a set of 1-shot episodes at every cut.
+
+        Raises:
+            Interrupted: told to stop; the checkpoint is that of before the validation.
+        """
         return evaluate(
             self.model,
-            loader,
-            len(part.ids),
+            self.signals.checked(evaluation_loader(part, self.config)),
+            part.ids,
             part.class_ids,
             setup=self.setup,
             cuts=cuts_to_try(self.config.test.cut),
@@ -138,13 +194,12 @@ class Run:
     def on_log(self, step: int, loss: float, images_per_second: float) -> None:
         """A look at the loss within an epoch."""
         self.bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-        total = self.state.step + step
-        self.log.scalars({"train/loss": loss, "speed/images_per_second": images_per_second}, total)
-        self.log.record("step", epoch=self.state.epoch, step=total, loss=loss)
+        curves = {"train/loss": loss, "speed/images_per_second": images_per_second}
+        self.log.scalars(curves, self.state.step)
+        self._record("step", loss=loss)
 
     def log_training(self, result: TrainingResult) -> None:
         """The end of an epoch of training."""
-        self.state.step += result.steps
         rates = {
             f"rate/{g['name'].replace(' ', '_')}": g["lr"] for g in self.optimizer.param_groups
         }
@@ -221,40 +276,33 @@ class Run:
         """The epoch is done: write last.pt, and best.pt if it is the best."""
         best = self.state.best_epoch == self.state.epoch
         self.state.epoch += 1
+        self.state.seen = 0
+        self._save(best=best)
+
+    def _save(self, progress: dict[str, Any] | None = None, *, best: bool = False) -> None:
+        """The first process writes; weights that are no numbers are never written."""
+        if not all(p.isfinite().all() for p in self.model.parameters()):
+            raise LossNotFiniteError(
+                f"a weight is NaN or infinite after step {self.state.step} on the training "
+                f"episodes {self._batch}: lower train.lr; the last good checkpoint is kept"
+            )
         if not distributed.is_main():
             return
-        state = {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "config": self.config.model_dump(mode="json", exclude_none=True),
-            **dataclasses.asdict(self.state),
-        }
-        # best.pt first: a kill between the two repeats the epoch, and with it the same best.pt.
-        if best:
-            weights_only = {key: value for key, value in state.items() if key != "optimizer"}
-            checkpoint.save(self.folder / "best.pt", weights_only)
-        checkpoint.save(self.folder / "last.pt", state)
-
-    def _resume(self) -> State:
-        path = self.folder / "last.pt"
-        if self.config.train.resume != "auto":
-            raise ValueError(
-                f"{path} is there already: --train.resume auto goes on with it, another run.name "
-                "starts afresh"
-            )
-        saved = checkpoint.load(path, self.setup.device)
-        under_way = saved["epoch"] < self.config.train.epochs
-        differing = different_constants(
-            saved["config"], self.config, choosing=CHOOSING if under_way else ()
+        self.log.flush()
+        resume.save(
+            self.folder,
+            self.state,
+            model=self.model,
+            optimizer=self.optimizer,
+            config=self.config,
+            progress=progress,
+            best=best,
         )
-        if differing:
-            raise ValueError(
-                f"{path} was made with other constants: {'; '.join(differing)}. Take those, or "
-                "another run.name"
-            )
-        self.model.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        return State(**{f.name: saved[f.name] for f in dataclasses.fields(State)})
+
+    def _place(self) -> str:
+        if not self.state.seen:
+            return f"epoch {self.state.epoch}"
+        return f"step {self.state.step}, in epoch {self.state.epoch + 1}"
 
     def _record(self, kind: str, **values: Any) -> None:
         self.log.record(kind, epoch=self.state.epoch, step=self.state.step, **values)
@@ -264,10 +312,21 @@ class Run:
         return {names[class_id]: iou for class_id, iou in scores.class_iou.items()}
 
 
-def epoch_batches(ids: Sequence[int], epochs: int, batch_size: int) -> list[list[list[int]]]:
-    """Episode ids by epoch and batch; the last batch of an epoch may be smaller."""
-    size = len(ids) // epochs
+def own_part(batch: Sequence[int]) -> list[int]:
+    """This process's part of a batch's episode ids; it may be empty."""
+    return list(distributed.share(batch))
+
+
+def epoch_batches(
+    ids: Sequence[int], epochs: int, batch_size: int, *, begun: tuple[int, int] = (0, 0)
+) -> list[list[list[int]]]:
+    """Episode ids by epoch and batch; the last batch of an epoch may be smaller.
+
+    `begun` leaves out finished epochs, and of the next one the episodes that were seen.
+    """
+    size, (epoch, seen) = len(ids) // epochs, begun
+    left = [ids[i * size : (i + 1) * size] for i in range(epoch, epochs)]
+    left[:1] = [part[seen:] for part in left[:1]]
     return [
-        [list(ids[i : min(i + batch_size, end)]) for i in range(end - size, end, batch_size)]
-        for end in range(size, len(ids) + 1, size)
+        [list(part[i : i + batch_size]) for i in range(0, len(part), batch_size)] for part in left
     ]

@@ -14,17 +14,18 @@ from mgcl.datasets.episodes import Episode
 from mgcl.engine import (
     CUTS,
     Evaluation,
-    LossNotFiniteError,
     Setup,
     evaluate,
     segmentation_loss,
     train_one_epoch,
 )
+from mgcl.progress import LossNotFiniteError
 from tests import oracle
 from tests.small_run import REPOSITORY
 
 CPU = Setup(torch.device("cpu"))
 CLASSES = (3, 5, 8)
+IDS = range(100, 111)
 
 
 class Remembered(nn.Module):
@@ -59,7 +60,7 @@ def make_episodes(count: int = 11, shots: int = 1, side: int = 9):
 @pytest.mark.parametrize("shots", [1, 3, 5])
 def test_scores_at_every_cut_are_those_of_a_plain_loop(shots):
     batches, whole, logits = make_episodes(shots=shots)
-    found = evaluate(Remembered(logits), batches, 11, CLASSES, setup=CPU)
+    found = evaluate(Remembered(logits), batches, IDS, CLASSES, setup=CPU)
     assert found.cuts == CUTS and len(CUTS) == 19 and 0.5 in CUTS
     probability = logits.softmax(2)[:, :, 1]  # (N, K, H, W)
     for cut in CUTS:
@@ -80,13 +81,13 @@ def test_the_scores_of_an_evaluation_do_not_depend_on_its_batches():
     batches, whole, logits = make_episodes()
     model = Remembered(logits)
     apart = [Episode(*(t[i : i + 1] for t in whole)) for i in range(11)]
-    many, one = (evaluate(model, b, 11, CLASSES, setup=CPU) for b in (batches, apart))
+    many, one = (evaluate(model, b, IDS, CLASSES, setup=CPU) for b in (batches, apart))
     assert torch.equal(many.counts, one.counts)
 
 
 def test_the_share_of_votes_can_be_changed():
     batches, whole, logits = make_episodes(shots=3)
-    found = evaluate(Remembered(logits), batches, 11, CLASSES, setup=CPU, vote_share=1.0)
+    found = evaluate(Remembered(logits), batches, IDS, CLASSES, setup=CPU, vote_share=1.0)
     votes = (logits.softmax(2)[:, :, 1] > 0.5).sum(1)
     unanimous = (votes > 0) & (votes == votes.amax((1, 2), keepdim=True))
     expected = oracle.scores(
@@ -182,7 +183,7 @@ def test_ignored_pixels_are_left_out_of_loss_and_support_if_asked_for():
 def test_ignored_pixels_are_left_out_of_the_metric_either_way(ignore_background):
     batches, whole, logits = make_episodes()
     setup = Setup(torch.device("cpu"), ignore_background=ignore_background)
-    found = evaluate(Remembered(logits), batches, 11, CLASSES, setup=setup)
+    found = evaluate(Remembered(logits), batches, IDS, CLASSES, setup=setup)
     pixels = found.counts[:, 0, 1] + found.counts[:, 0, 2]  # foreground's union, the rest
     assert torch.equal(pixels, (whole.query_label != 255).sum((1, 2)))
 
@@ -223,13 +224,13 @@ import torch
 from mgcl import distributed
 from mgcl.datasets.episodes import Episode
 from mgcl.engine import evaluate
-from tests.test_engine import CLASSES, CPU, Remembered, make_episodes
+from tests.test_engine import CLASSES, CPU, IDS, Remembered, make_episodes
 torch.set_num_threads(1)
 _, whole, logits = make_episodes(shots=3)
 own = distributed.share(range(11))
 batches = [Episode(*(t[own[i : i + 4]] for t in whole)) for i in range(0, len(own), 4)]
 with distributed.session(torch.device("cpu")):
-    found = evaluate(Remembered(logits), batches, 11, CLASSES, setup=CPU)
+    found = evaluate(Remembered(logits), batches, IDS, CLASSES, setup=CPU)
 torch.save((len(own), found.counts, found.episode_ids, found.episode_class), sys.argv[1])
 """
 
@@ -249,7 +250,7 @@ def test_two_processes_give_exactly_the_evaluation_of_one(tmp_path):
     ]
     assert [process.wait(timeout=240) for process in ranks] == [0, 0]
     batches, _, logits = make_episodes(shots=3)
-    alone = evaluate(Remembered(logits), batches, 11, CLASSES, setup=CPU)
+    alone = evaluate(Remembered(logits), batches, IDS, CLASSES, setup=CPU)
     for rank, episodes in enumerate((6, 5)):
         share, counts, ids, classes = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert share == episodes
