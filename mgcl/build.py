@@ -2,7 +2,8 @@
 
 import os
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from mgcl import distributed
 from mgcl.allocator import keep_freed_memory
+from mgcl.checkpoint import CheckpointError
 from mgcl.config import Config
 from mgcl.datasets.build import EpisodeSet
 from mgcl.datasets.episodes import Episode
@@ -104,3 +106,24 @@ def different_constants(
             if counts and before.get(key) != constants.get(key):
                 differing.append(f"{name} {before.get(key)} -> {constants.get(key)}")
     return differing
+
+
+def changed_constants(path: Path, saved: Mapping[str, Any], config: Config) -> list[str]:
+    """Constants that differ between a training's checkpoint and what goes on from it.
+
+    Raises:
+        CheckpointError: no checkpoint of a training.
+        ValueError: some differ, and train.force is off.
+    """
+    if "optimizer" not in saved or "config" not in saved:
+        raise CheckpointError(
+            f"{path} is no checkpoint to go on from: that is a run's last.pt or last.previous.pt"
+        )
+    under_way = saved["epoch"] < config.train.epochs
+    changed = different_constants(saved["config"], config, choosing=CHOOSING if under_way else ())
+    if changed and not config.train.force:
+        raise ValueError(
+            f"{path} was made with other constants: {'; '.join(changed)}. Take those, or another "
+            "run.name; --train.force true goes on nevertheless"
+        )
+    return changed

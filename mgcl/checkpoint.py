@@ -48,10 +48,18 @@ def save(path: Path, state: Mapping[str, Any], *, previous: Path | None = None) 
         OSError: the disk is full; the old files are untouched.
     """
     with atomic_write(path) as temporary:
-        with temporary.open("wb") as file:  # on a path, a full disk is no OSError
-            torch.save(dict(state), file)
+        _write(temporary, dict(state))
         if previous is not None and path.exists():
             keep_as(path, previous)
+
+
+def _write(path: Path, state: dict[str, Any]) -> None:
+    """torch.save, which hides the system's error of a full disk behind one of its own."""
+    with path.open("wb") as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

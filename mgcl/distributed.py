@@ -22,7 +22,11 @@ ECHO_SECONDS = 3.0
 
 @contextmanager
 def session(device: "torch.device") -> Iterator[None]:
-    """Join the process group that torchrun describes, if any, and leave it at the end."""
+    """Join the process group that torchrun describes, if any, and leave it at the end.
+
+    Raises:
+        ConnectionError: another process is gone.
+    """
     if world_size() == 1:
         yield
         return
@@ -32,7 +36,15 @@ def session(device: "torch.device") -> Iterator[None]:
     dist.init_process_group(
         "nccl" if on_cuda else "gloo", timeout=TIMEOUT, device_id=device if on_cuda else None
     )
-    yield
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, dist.DistBackendError) or "by peer" in str(error):
+            text = str(error).partition("\n")[0]
+            raise ConnectionError(
+                f"another process is gone, its own message says why ({text})"
+            ) from None
+        raise
     # Not after an error: leaving waits for processes that may never come. torchrun ends them.
     dist.destroy_process_group()
 
@@ -153,11 +165,16 @@ class AnySaidYes:
 
 def complain(error: BaseException) -> None:
     """Print an error that ends the program, of which all processes may have made the same."""
+    if world_size() == 1:
+        print(f"error: {error}", file=sys.stderr)
+        return
+    from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
     if not is_main():
         # By then torchrun has ended this process if the first made the same mistake and said so.
         time.sleep(ECHO_SECONDS)
-    where = f" on process {rank()}" if world_size() > 1 else ""
-    print(f"error{where}: {error}", file=sys.stderr, flush=True)
+    get_error_handler().record_exception(error)  # into torchrun's own table of failures
+    print(f"error on process {rank()}: {error}", file=sys.stderr, flush=True)
 
 
 def share(items: Sequence[T]) -> Sequence[T]:

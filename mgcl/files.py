@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,6 +89,13 @@ def remove_leftovers(folder: Path) -> None:
     """Delete the temporary files that killed processes left in `folder` itself."""
     for leftover in folder.glob(".*.tmp"):
         leftover.unlink(missing_ok=True)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file atomically; onto itself nothing happens."""
+    if not (target.exists() and target.samefile(source)):
+        with atomic_write(target) as temporary:
+            shutil.copyfile(source, temporary)
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

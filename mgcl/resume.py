@@ -9,10 +9,9 @@ import torch
 from torch import nn
 
 from mgcl import checkpoint, distributed
-from mgcl.build import CHOOSING, different_constants
-from mgcl.config import Config
 
 LAST, PREVIOUS, BEST = "last.pt", "last.previous.pt", "best.pt"
+OTHER_MOMENTS = ("train.optimizer ", "train.freeze_backbone ")
 
 
 @dataclasses.dataclass
@@ -44,7 +43,7 @@ def save(
     *,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    config: Config,
+    constants: Mapping[str, Any],
     progress: Mapping[str, Any] | None = None,
     best: bool = False,
 ) -> None:
@@ -55,7 +54,7 @@ def save(
         state: where the run stands.
         model: its weights.
         optimizer: its moments.
-        config: the constants that a resumed run must have.
+        constants: of the config, section by section; a resumed run must have the same.
         progress: of the epoch under way, see `Progress.state_dict`.
         best: the epoch that just ended is the best so far.
 
@@ -65,7 +64,7 @@ def save(
     saved = {
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
-        "config": config.model_dump(mode="json", exclude_none=True),
+        "config": dict(constants),
         "progress": progress,
         **dataclasses.asdict(state),
     }
@@ -76,23 +75,27 @@ def save(
     checkpoint.save(folder / LAST, saved, previous=folder / PREVIOUS)
 
 
-def find(config: Config, device: torch.device) -> tuple[Path, dict[str, Any]] | None:
+def find(folder: Path, wanted: str, device: torch.device) -> tuple[Path, dict[str, Any]] | None:
     """The checkpoint that the run goes on from, with its path; None for a run that starts.
 
+    Args:
+        folder: of the run.
+        wanted: train.resume: "", "auto" or the path of a checkpoint.
+        device: where its tensors go.
+
     Raises:
-        ValueError: the run exists and train.resume does not say what to do.
+        ValueError: the run exists and `wanted` does not say what to do.
         CheckpointError: the checkpoint, or both of them, cannot be read.
     """
-    resume, folder = config.train.resume, config.run_dir
     there = [path for path in (folder / LAST, folder / PREVIOUS) if path.exists()]
-    if resume not in ("", "auto"):
-        path = Path(resume)
+    if wanted not in ("", "auto"):
+        path = Path(wanted)
         if there and path.resolve().parent != folder.resolve():
             raise ValueError(
                 f"{there[0]} is there already: to go on from {path}, take another run.name"
             )
         return path, checkpoint.load(path, device)
-    if there and not resume:
+    if there and not wanted:
         raise ValueError(
             f"{there[0]} is there already: --train.resume auto goes on with it, another run.name "
             "starts afresh"
@@ -114,45 +117,41 @@ def _newest_whole(paths: list[Path], device: torch.device) -> tuple[Path, dict[s
 def restore(
     path: Path,
     saved: Mapping[str, Any],
-    *,
+    changed: list[str],
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    config: Config,
 ) -> State:
     """Fill network and optimiser from a checkpoint that `find` found.
 
+    Args:
+        path: of the checkpoint.
+        saved: its content.
+        changed: constants that differ, see `build.changed_constants`.
+        model: gets the weights.
+        optimizer: gets the moments; they start afresh where its parameters are others now.
+
     Raises:
-        CheckpointError: no checkpoint of a training, or of another network.
-        ValueError: it was made with other constants, and train.force is off.
+        CheckpointError: of another network.
     """
-    if "optimizer" not in saved or "config" not in saved:
-        raise checkpoint.CheckpointError(
-            f"{path} is no checkpoint to go on from: that is a run's {LAST} or {PREVIOUS}"
-        )
-    under_way = saved["epoch"] < config.train.epochs
-    differing = different_constants(saved["config"], config, choosing=CHOOSING if under_way else ())
-    if differing and not config.train.force:
-        raise ValueError(
-            f"{path} was made with other constants: {'; '.join(differing)}. Take those, or another "
-            "run.name; --train.force true goes on nevertheless"
-        )
     checkpoint.fill(model, saved["model"], str(path))
-    _fill_optimizer(optimizer, saved, config)
+    if not any(text.startswith(OTHER_MOMENTS) for text in changed):
+        constants = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+        optimizer.load_state_dict(saved["optimizer"])
+        for group, values in zip(optimizer.param_groups, constants, strict=True):
+            group.update(values)  # momentum and weight decay are the config's
     fields = (field.name for field in dataclasses.fields(State))
     state = State(**{name: saved[name] for name in fields if name in saved})
-    return dataclasses.replace(state, forced=[*state.forced, *differing])
+    return dataclasses.replace(state, forced=[*state.forced, *changed])
 
 
-def _fill_optimizer(
-    optimizer: torch.optim.Optimizer, saved: Mapping[str, Any], config: Config
-) -> None:
-    """Its moments; they start afresh where the run was forced to another kind of optimiser."""
-    before = saved["config"]["train"]
-    if before["optimizer"] != config.train.optimizer:
-        return
-    if before["freeze_backbone"] != config.train.freeze_backbone:
-        return
-    constants = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
-    optimizer.load_state_dict(saved["optimizer"])
-    for group, values in zip(optimizer.param_groups, constants, strict=True):
-        group.update(values)  # momentum and weight decay are the config's
+def find_best(path: Path, state: State) -> Path | None:
+    """The best.pt beside a checkpoint, if it holds the best epoch that the checkpoint speaks of.
+
+    Otherwise, and that is noted in `state`, the best epoch is sought anew: a run was killed between
+    the two files, and validates again; or its checkpoint was taken elsewhere without best.pt.
+    """
+    best = path.parent / BEST
+    if best.exists() and checkpoint.load(best)["epoch"] == state.best_epoch + 1:
+        return best
+    state.best_miou, state.best_epoch = State.best_miou, State.best_epoch
+    return None

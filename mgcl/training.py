@@ -1,6 +1,6 @@
 """A training run on disk: its network and optimiser, its log, its checkpoints, where it stands."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
@@ -10,13 +10,20 @@ import torch
 from tqdm import tqdm
 
 from mgcl import distributed, resume
-from mgcl.build import build_network, build_setup, cuts_to_try, evaluation_loader, resolve_cut
+from mgcl.batches import epoch_batches, load_parts
+from mgcl.build import (
+    build_network,
+    build_setup,
+    changed_constants,
+    cuts_to_try,
+    evaluation_loader,
+    resolve_cut,
+)
 from mgcl.config import Config, to_toml
 from mgcl.datasets.build import EpisodeSet, benchmark, spread
 from mgcl.datasets.episodes import Episode
-from mgcl.datasets.loader import load_batches
 from mgcl.engine import Evaluation, evaluate
-from mgcl.files import remove_leftovers, write_text
+from mgcl.files import copy_file, remove_leftovers, write_text
 from mgcl.interrupt import Interrupted, Signals
 from mgcl.metrics import Scores
 from mgcl.optim import build_optimizer
@@ -53,7 +60,7 @@ class Run:
         self.signals = Signals()
         self.somebody_stops = distributed.AnySaidYes()
         self._begun: dict[str, Any] | None = None
-        self._start(resume.find(config, device))
+        self._start(resume.find(self.folder, config.train.resume, device))
         # torch.compile leaves the module as it is: the wrapper shares its parameters.
         forward: Any = torch.compile(self.model) if config.train.compile else self.model
         self.forward = in_parallel(forward, device)
@@ -63,11 +70,12 @@ class Run:
         self.state, changed = State(), []
         if found:
             path, saved = found
-            self.state = resume.restore(
-                path, saved, model=self.model, optimizer=self.optimizer, config=self.config
-            )
+            changed = changed_constants(path, saved, self.config)
+            self.state = resume.restore(path, saved, changed, self.model, self.optimizer)
             self._begun = saved.get("progress")
-            changed = self.state.forced[len(saved.get("forced", ())) :]
+            best = resume.find_best(path, self.state)
+            if best and distributed.is_main():
+                copy_file(best, self.folder / resume.BEST)
         if not distributed.is_same(self.state.step, self.setup.device):
             raise ValueError(
                 "the processes found different checkpoints: run.root must lie on storage that all "
@@ -120,13 +128,10 @@ class Run:
         )
         if not epochs:
             return
-        loader = iter(
-            load_batches(
-                training.dataset,
-                [own_part(batch) or batch[:1] for epoch in epochs for batch in epoch],
-                workers=self.config.data.workers,
-                pin_memory=True,
-            )
+        loader = load_parts(
+            training.dataset,
+            [batch for batches in epochs for batch in batches],
+            workers=self.config.data.workers,
         )
         steps = -(-self._size // train.batch_size)
         for batches in epochs:
@@ -144,13 +149,7 @@ class Run:
     def _counted(self, batches: list[list[int]], loader: Iterator[Episode]) -> Iterator[Episode]:
         for self._batch, episode in zip(batches, loader, strict=False):
             self.state.seen += len(self._batch)
-            # Of a batch smaller than the number of processes some have no part, and load one for
-            # its shape alone.
-            yield (
-                episode
-                if own_part(self._batch)
-                else Episode(*(torch.as_tensor(t)[:0] for t in episode))
-            )
+            yield episode
 
     def pop_begun(self) -> dict[str, Any] | None:
         """What the epoch that was interrupted had summed up; None for the epochs after it."""
@@ -294,7 +293,7 @@ class Run:
             self.state,
             model=self.model,
             optimizer=self.optimizer,
-            config=self.config,
+            constants=self.config.model_dump(mode="json", exclude_none=True),
             progress=progress,
             best=best,
         )
@@ -310,23 +309,3 @@ class Run:
     def _by_name(self, scores: Scores) -> dict[str, float]:
         names = benchmark(self.config).class_names
         return {names[class_id]: iou for class_id, iou in scores.class_iou.items()}
-
-
-def own_part(batch: Sequence[int]) -> list[int]:
-    """This process's part of a batch's episode ids; it may be empty."""
-    return list(distributed.share(batch))
-
-
-def epoch_batches(
-    ids: Sequence[int], epochs: int, batch_size: int, *, begun: tuple[int, int] = (0, 0)
-) -> list[list[list[int]]]:
-    """Episode ids by epoch and batch; the last batch of an epoch may be smaller.
-
-    `begun` leaves out finished epochs, and of the next one the episodes that were seen.
-    """
-    size, (epoch, seen) = len(ids) // epochs, begun
-    left = [ids[i * size : (i + 1) * size] for i in range(epoch, epochs)]
-    left[:1] = [part[seen:] for part in left[:1]]
-    return [
-        [list(part[i : i + batch_size]) for i in range(0, len(part), batch_size)] for part in left
-    ]

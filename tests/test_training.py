@@ -11,10 +11,10 @@ import torch
 import main_1_mgcl_train as main_1
 import mgcl.engine
 from mgcl import checkpoint
+from mgcl.batches import epoch_batches
 from mgcl.build import cuts_to_try, different_constants, resolve_cut
 from mgcl.config import Config, load, with_values
 from mgcl.model.network import build_model
-from mgcl.training import epoch_batches
 from tests import oracle
 from tests.small_run import REPOSITORY, Pipeline, records, words
 
