@@ -30,8 +30,8 @@ class Candidate(NamedTuple):
     cut: float | None = None
     """Its calibrated threshold; None for a baseline or the authors' weights."""
     trained: bool = True
-    epoch: int | None = None
-    """Epochs of training."""
+    age: str = ""
+    """How long it was trained, in words; empty if the checkpoint does not say."""
     facts: Mapping[str, str] = MappingProxyType({})
     """What the checkpoint says of itself, for the report."""
 
@@ -54,9 +54,9 @@ def load_candidates(config: Config, device: torch.device) -> list[Candidate]:
     names = {"best": ["best"], "last": ["last"], "both": ["best", "last"]}.get(wanted)
     paths = [config.run_dir / f"{name}.pt" for name in names] if names else [Path(wanted)]
     candidates = [load_candidate(config, path, device) for path in paths]
-    epochs = {candidate.epoch for candidate in candidates}
-    if len(candidates) == 2 and len(epochs) == 1 and None not in epochs:
-        return [candidates[0]._replace(name=f"MGCL, best = last (epoch {candidates[0].epoch})")]
+    ages = {candidate.age for candidate in candidates}
+    if len(candidates) == 2 and len(ages) == 1 and "" not in ages:
+        return [candidates[0]._replace(name=f"MGCL, best = last ({candidates[0].age})")]
     return candidates
 
 
@@ -64,33 +64,52 @@ def load_candidate(config: Config, path: Path, device: torch.device) -> Candidat
     """One checkpoint, of this project or of the authors."""
     model = build_network(with_values(config, model={"weights": "none"}))
     said = checkpoint.load_weights(model, path)
-    refuse_wrong_fold(said, config, path)
+    warning = fold_warning(said, config, path)
     refuse_other_network(said, config, path)
-    epoch = said.get("epoch")
-    name = f"MGCL, {path.stem}" + (f" (epoch {epoch})" if epoch else "")
+    age = _age(said)
+    name = f"MGCL, {path.stem}" + (f" ({age})" if age else "")
     facts = {f"{path.stem} checkpoint": str(path)}
+    if warning:
+        facts["WARNING"] = warning
+        if distributed.is_main():
+            print(f"warning: {warning}")
     for key in ("chosen_on", "calibrated_on"):
         if key in said:
             facts[key.replace("_", " ")] = said[key]
-    return Candidate(name, model.to(device), said.get("cut"), epoch=epoch, facts=facts)
+    if said.get("forced"):
+        facts["changed in training"] = "; ".join(said["forced"])
+    return Candidate(name, model.to(device), said.get("cut"), age=age, facts=facts)
 
 
-def refuse_wrong_fold(said: dict[str, Any], config: Config, path: Path) -> None:
-    """A network must not be tested on classes that it was trained on.
+def _age(said: dict[str, Any]) -> str:
+    """Finished epochs, and episodes of the one under way."""
+    epochs = [f"epoch {said['epoch']}"] if said.get("epoch") else []
+    episodes = [f"{said['seen']} episodes"] if said.get("seen") else []
+    return " and ".join(epochs + episodes)
+
+
+def fold_warning(said: dict[str, Any], config: Config, path: Path) -> str:
+    """What the report has to say of the checkpoint's fold; empty if it is the tested one.
 
     Raises:
-        CheckpointError: the checkpoint's benchmark or fold is another one.
+        CheckpointError: it is another one, so that novel classes were trained on, and
+            test.allow_seen_classes is off.
     """
     if "config" not in said:
-        print(f"warning: {path} does not say on which fold it was trained; make sure that it fits")
-        return
+        return f"{path} does not say on which fold it was trained; make sure that it fits"
     data = said["config"]["data"]
-    if (data["benchmark"], data["fold"]) != (config.data.benchmark, config.data.fold):
-        raise checkpoint.CheckpointError(
-            f"{path} was trained for {data['benchmark']}, fold {data['fold']}, whose training "
-            f"classes include novel ones of {config.data.benchmark}, fold {config.data.fold}: set "
-            "data.fold to the checkpoint's"
-        )
+    if (data["benchmark"], data["fold"]) == (config.data.benchmark, config.data.fold):
+        return ""
+    problem = (
+        f"{path} was trained for {data['benchmark']}, fold {data['fold']}, whose training "
+        f"classes include novel ones of {config.data.benchmark}, fold {config.data.fold}"
+    )
+    if config.test.allow_seen_classes:
+        return f"{problem}: these are no few-shot scores"
+    raise checkpoint.CheckpointError(
+        f"{problem}: set data.fold to the checkpoint's (--test.allow_seen_classes true tests "
+        "nevertheless, and the report says so)"
+    )
 
 
 def refuse_other_network(said: dict[str, Any], config: Config, path: Path) -> None:
@@ -222,6 +241,8 @@ def _notes(results: list[Result], about: dict[str, str]) -> list[str]:
         f"{r.evaluation.episodes_per_second:.1f} a second"
         for r in first
     ]
+    if "WARNING" in about:
+        notes.insert(0, f"WARNING: {about['WARNING']}.")
     if "chosen on" in about:
         notes.append(f"The best epoch was chosen on {about['chosen on']}.")
     if "calibrated on" in about:

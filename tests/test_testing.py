@@ -237,6 +237,27 @@ def test_weights_that_say_nothing_of_themselves_get_a_warning_and_no_calibrated_
     assert "no calibrated cut" in (tmp_path / "run/report.md").read_text()
 
 
+def test_seen_classes_are_tested_if_asked_for_and_the_report_says_so(pipeline, tmp_path, capsys):
+    few = {"test_max_episodes": 5, "test_baselines": "false", "data_fold": 1, "test_panels": 0}
+    assert in_process(pipeline, tmp_path / "run", **few) == 1
+    assert "--test.allow_seen_classes true" in capsys.readouterr().err
+    assert in_process(pipeline, tmp_path / "run", **few, test_allow_seen_classes="true") == 0
+    said = "was trained for isaid, fold 0, whose training classes include novel ones of isaid"
+    assert said in capsys.readouterr().out
+    report = json.loads((tmp_path / "run/report.json").read_text())
+    assert said in report["notes"][0] and "no few-shot scores" in report["notes"][0]
+    assert report["notes"][0].startswith("WARNING")
+
+
+def test_more_shots_than_a_class_has_images_are_refused_before_anything_is_scored(
+    pipeline, tmp_path, capsys
+):
+    assert in_process(pipeline, tmp_path / "run", test_shots="[1,500]") == 1
+    said = capsys.readouterr().err
+    assert re.search(r"class \d+ \(\w+\) has \d+ image\(s\).*needs 501.*number of shots", said)
+    assert not (tmp_path / "run").exists()
+
+
 def test_best_and_last_are_both_reported_unless_they_are_one(pipeline, tmp_path):
     cpu = torch.device("cpu")
     for epochs, names in (
@@ -250,6 +271,13 @@ def test_best_and_last_are_both_reported_unless_they_are_one(pipeline, tmp_path)
         assert [c.name for c in testing.load_candidates(config, cpu)] == names
     (last,) = testing.load_candidates(load(with_checkpoint(pipeline, folder, "last")), cpu)
     assert last.name == "MGCL, last (epoch 2)"
+    # in the middle of an epoch the last is not the best one
+    doctored(pipeline, folder / "last.pt", epoch=2, seen=40)
+    config = load(words(pipeline.root, pipeline.masks, folder))
+    assert [c.name for c in testing.load_candidates(config, cpu)] == [
+        "MGCL, best (epoch 2)",
+        "MGCL, last (epoch 2 and 40 episodes)",
+    ]
 
 
 def with_checkpoint(pipeline: Pipeline, folder: Path, which: str) -> list[str]:
