@@ -57,7 +57,8 @@ class Signals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number).name
-        if number == signal.SIGINT:
+        # torchrun sends a terminal's Ctrl-C once more, and ends what has not ended in time.
+        if number == signal.SIGINT and distributed.world_size() == 1:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-            if distributed.is_main():  # not print: a signal may come in the middle of one
-                os.write(2, b"\nstopping after this step; Ctrl-C again ends at once\n")
+            # not print: a signal may come in the middle of one
+            os.write(2, b"\nstopping after this step; Ctrl-C again ends at once\n")
