@@ -1,8 +1,9 @@
 """Several processes of a group, as torchrun starts them, at the price of one start of Python.
 
-python -m tests.ranks tests.test_distributed:train 2 FOLDER
+python -m tests.ranks tests.test_distributed train 1,2 DATA FOLDER -- agree 3 FOLDER
 """
 
+import functools
 import importlib
 import os
 import socket
@@ -14,16 +15,23 @@ from typing import Any
 from tests.small_run import REPOSITORY
 
 
-def run_ranks(function: str, counts: list[int], *arguments: Any) -> None:
-    """Call `module:function(*arguments)` on groups of so many processes, one after the other."""
-    numbers = ",".join(map(str, counts))
+def run_groups(module: str, *jobs: tuple[str, list[int], tuple]) -> None:
+    """Call functions of a test module on groups of processes, one group after the other.
+
+    Args:
+        module: its name.
+        jobs: function, numbers of processes, arguments.
+    """
+    line: list[str] = []
+    for function, counts, arguments in jobs:
+        line += ["--", function, ",".join(map(str, counts)), *map(str, arguments)]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.ranks", function, numbers, *map(str, arguments)],
+        [sys.executable, "-m", "tests.ranks", module, *line[1:]],
         cwd=REPOSITORY,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=400,
     )
     assert done.returncode == 0, done.stderr
 
@@ -54,11 +62,16 @@ def run_group(count: int, program: Callable[[], Any]) -> list[int]:
 
 def main(words: list[str]) -> int:
     """Status 0 if all processes of all groups ended with 0."""
-    module, name = words[0].split(":")
-    function = getattr(importlib.import_module(module), name)
-    statuses = [run_group(int(n), lambda: function(*words[2:])) for n in words[1].split(",")]
-    print(statuses, file=sys.stderr)
-    return int(any(any(group) for group in statuses))
+    module, *rest = words
+    functions, failed = importlib.import_module(module), False
+    for job in " ".join(rest).split(" -- "):
+        name, counts, *arguments = job.split(" ")
+        program = functools.partial(getattr(functions, name), *arguments)
+        for count in counts.split(","):
+            statuses = run_group(int(count), program)
+            print(name, count, statuses, file=sys.stderr)
+            failed |= any(statuses)
+    return int(failed)
 
 
 if __name__ == "__main__":

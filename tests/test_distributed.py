@@ -1,12 +1,14 @@
 """Several processes: the same training, exactly the same scores, and no hang where one fails."""
 
 import json
+import math
 import os
 import re
 import shutil
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +17,20 @@ import torch
 
 import main_1_mgcl_train as main_1
 import main_2_mgcl_test as main_2
+import mgcl.engine
 from mgcl import checkpoint, distributed
 from mgcl.datasets.episodes import Episode
 from mgcl.engine import Setup, add_gradients
 from mgcl.model.network import build_model
-from tests.ranks import run_ranks
-from tests.small_run import REPOSITORY, TRAIN, records, words
+from tests.ranks import run_groups
+from tests.small_run import REPOSITORY, records, words
 
 # Eleven steps an epoch of which the last has one episode: less than there are processes.
 JOB = {
     "masks_generator": "none",
     "data_ignore_label": 255,
-    "train_batch_size": 5,
-    "train_episodes_per_epoch": 51,
+    "train_batch_size": 3,
+    "train_episodes_per_epoch": 31,
     "train_log_every": 1,
 }
 
@@ -39,47 +42,87 @@ def train(root: str, runs: str) -> int:
     return main_1.main(words(Path(root), Path(root), Path(runs) / f"{count}", **JOB, **passes))
 
 
-@pytest.fixture(scope="module")
-def trainings(isaid_root, tmp_path_factory) -> Path:
-    """Folder with the same training on one and on two processes."""
-    runs = tmp_path_factory.mktemp("trainings")
-    run_ranks("tests.test_distributed:train", [1, 2], isaid_root, runs)
-    return runs
-
-
-def test_two_processes_and_two_passes_a_step_train_as_one_process_in_one_pass(trainings):
-    alone, together = (records(trainings / name, "step") for name in "12")
-    assert len(alone) == len(together) == 22
-    for one, two in zip(alone, together, strict=True):
-        assert two["step"] == one["step"] and two["epoch"] == one["epoch"]
-        assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
-    for one, two in zip(*(records(trainings / name, "train") for name in "12"), strict=True):
-        assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
-        assert two["train_miou"] == pytest.approx(one["train_miou"], abs=0.05)
-    one, two = (checkpoint.load(trainings / name / "last.pt")["model"] for name in "12")
-    for name, value in one.items():
-        assert torch.allclose(value, two[name], atol=1e-4), name
-
-
-def test_only_the_first_process_writes(trainings):
-    one, two = ({p.name for p in (trainings / name).iterdir()} for name in "12")
-    assert one == two
-    assert len(list((trainings / "2/tensorboard").iterdir())) == 1
-    kinds = [record["kind"] for record in records(trainings / "2")]
-    assert kinds == 2 * (11 * ["step"] + ["train", "validation"])
-
-
 def score(root: str, masks: str, folder: str) -> int:
     """The test on this process of a group."""
     return main_2.main(words(Path(root), Path(masks), Path(folder)))
 
 
-def test_a_test_on_three_processes_gives_exactly_the_report_of_one(pipeline, tmp_path):
-    folder = tmp_path / pipeline.folder.name
-    folder.mkdir()
+def spoilt(root: str, folder: str) -> int:
+    """The training; the second process has no number for its part of the third batch."""
+    run, loss, steps = Path(folder) / "spoilt", mgcl.engine.segmentation_loss, []
+
+    def spoil(*inputs: Any) -> torch.Tensor:
+        steps.append(1)
+        third = len(steps) == 3 and distributed.rank() == 1
+        return loss(*inputs) * (math.nan if third else 1)
+
+    mgcl.engine.segmentation_loss = spoil
+    distributed.ECHO_SECONDS = 0
+    told = Path(folder) / f"{distributed.rank()}.txt"
+    with told.open("w") as file, redirect_stderr(file):
+        often = {"train_log_every": 20, "train_save_every": 2}
+        return main_1.main(words(Path(root), Path(root), run, **JOB | often)) - 1
+
+
+def agree(folder: str) -> None:
+    """What the small functions give on this process of a group."""
+    cpu, me = torch.device("cpu"), distributed.rank()
+    with distributed.session(cpu):
+        said_yes = distributed.AnySaidYes()
+        answers = []
+        for step in range(5):  # the last process is told to stop at the third of five steps
+            answers.append(said_yes(me == distributed.world_size() - 1 and step == 2))
+            if answers[-1]:
+                break
+        gathered = distributed.gather([10 * me + i for i in range(me)], cpu)
+        same = distributed.is_same(7, cpu), distributed.is_same(me, cpu)
+    found = {"answers": answers, "gathered": gathered, "same": same}
+    (Path(folder) / f"{distributed.world_size()}_{me}.json").write_text(json.dumps(found))
+
+
+@pytest.fixture(scope="module")
+def groups(pipeline, tmp_path_factory) -> Path:
+    """Folder with what groups of processes left behind."""
+    folder = tmp_path_factory.mktemp("groups")
+    tested = folder / pipeline.folder.name
+    tested.mkdir()
     for name in ("last.pt", "best.pt", "log.jsonl"):
-        shutil.copy(pipeline.folder / name, folder)
-    run_ranks("tests.test_distributed:score", [3], pipeline.root, pipeline.masks, folder)
+        shutil.copy(pipeline.folder / name, tested)
+    root = pipeline.root
+    run_groups(
+        "tests.test_distributed",
+        ("train", [1, 2], (root, folder)),
+        ("score", [3], (root, pipeline.masks, tested)),
+        ("spoilt", [2], (root, folder)),
+        ("agree", [1, 3], (folder,)),
+    )
+    return folder
+
+
+def test_two_processes_and_two_passes_a_step_train_as_one_process_in_one_pass(groups):
+    alone, together = (records(groups / name, "step") for name in "12")
+    assert len(alone) == len(together) == 22
+    for one, two in zip(alone, together, strict=True):
+        assert two["step"] == one["step"] and two["epoch"] == one["epoch"]
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
+    for one, two in zip(*(records(groups / name, "train") for name in "12"), strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
+        assert two["train_miou"] == pytest.approx(one["train_miou"], abs=0.05)
+    one, two = (checkpoint.load(groups / name / "last.pt")["model"] for name in "12")
+    for name, value in one.items():
+        assert torch.allclose(value, two[name], atol=1e-4), name
+
+
+def test_only_the_first_process_writes(groups):
+    one, two = ({p.name for p in (groups / name).iterdir()} for name in "12")
+    assert one == two
+    assert len(list((groups / "2/tensorboard").iterdir())) == 1
+    kinds = [record["kind"] for record in records(groups / "2")]
+    assert kinds == 2 * (11 * ["step"] + ["train", "validation"])
+
+
+def test_a_test_on_three_processes_gives_exactly_the_report_of_one(pipeline, groups):
+    folder = groups / pipeline.folder.name
     found, expected = (report(f) for f in (folder, pipeline.folder))
     assert len(found["rows"]) == len(expected["rows"]) > 6
     assert found == expected
@@ -145,26 +188,8 @@ def test_passes_of_uneven_size_give_the_gradient_of_the_whole_batch():
             assert torch.allclose(one, other, rtol=1e-4, atol=1e-9 + 1e-5 * other.abs().max())
 
 
-def agree(folder: str) -> None:
-    """What the small functions give on this process of a group."""
-    cpu, me = torch.device("cpu"), distributed.rank()
-    with distributed.session(cpu):
-        said_yes = distributed.AnySaidYes()
-        # the last process is told to stop at the third of five steps
-        answers = []
-        for step in range(5):
-            answers.append(said_yes(me == distributed.world_size() - 1 and step == 2))
-            if answers[-1]:
-                break
-        gathered = distributed.gather([10 * me + i for i in range(me)], cpu)
-        same = distributed.is_same(7, cpu), distributed.is_same(me, cpu)
-    found = {"answers": answers, "gathered": gathered, "same": same}
-    (Path(folder) / f"{distributed.world_size()}_{me}.json").write_text(json.dumps(found))
-
-
-def test_processes_agree_on_the_step_at_which_they_stop(tmp_path):
-    run_ranks("tests.test_distributed:agree", [1, 3], tmp_path)
-    found = {path.stem: json.loads(path.read_text()) for path in tmp_path.iterdir()}
+def test_processes_agree_on_the_step_at_which_they_stop(groups):
+    found = {path.stem: json.loads(path.read_text()) for path in groups.glob("*.json")}
     assert found.pop("1_0") == {
         "answers": [False, False, True], "gathered": [], "same": [True, True],
     }  # fmt: skip
@@ -173,6 +198,15 @@ def test_processes_agree_on_the_step_at_which_they_stop(tmp_path):
         assert values["answers"] == [False, False, False, True]
         assert values["gathered"] == [10, 20, 21]
         assert values["same"] == [True, False]
+
+
+def test_a_nan_on_one_process_stops_all_naming_the_whole_batch(groups):
+    for rank in range(2):
+        said = (groups / f"{rank}.txt").read_text()
+        assert f"error on process {rank}: the loss is nan on the training episodes" in said
+        assert "[6, 7, 8]" in said
+    last = checkpoint.load(groups / "spoilt/last.pt")
+    assert last["step"] == 2 and all(v.isfinite().all() for v in last["model"].values())
 
 
 BROKEN = """
@@ -207,4 +241,3 @@ def test_an_error_of_one_process_ends_all_with_its_message(isaid_root, tmp_path)
     assert "error on process 1: the third batch is broken" in done.stderr
     assert time.monotonic() - began < 200
     assert not (tmp_path / "run/last.pt").exists()
-    assert TRAIN  # the script of the same name is what users start

@@ -1,15 +1,13 @@
 """An epoch of training and an evaluation, against plain loops with the definition's meter."""
 
 import math
-import os
-import socket
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from mgcl import distributed
 from mgcl.datasets.episodes import Episode
 from mgcl.engine import (
     CUTS,
@@ -21,7 +19,7 @@ from mgcl.engine import (
 )
 from mgcl.progress import LossNotFiniteError
 from tests import oracle
-from tests.small_run import REPOSITORY
+from tests.ranks import run_groups
 
 CPU = Setup(torch.device("cpu"))
 CLASSES = (3, 5, 8)
@@ -218,41 +216,34 @@ def test_bf16_keeps_the_logits_in_float32():
     assert 0 < (rounded - exact).abs().max() < 0.1 * exact.abs().max()
 
 
-RANK = """
-import sys
-import torch
-from mgcl import distributed
-from mgcl.datasets.episodes import Episode
-from mgcl.engine import evaluate
-from tests.test_engine import CLASSES, CPU, IDS, Remembered, make_episodes
-torch.set_num_threads(1)
-_, whole, logits = make_episodes(shots=3)
-own = distributed.share(range(11))
-batches = [Episode(*(t[own[i : i + 4]] for t in whole)) for i in range(0, len(own), 4)]
-with distributed.session(torch.device("cpu")):
-    found = evaluate(Remembered(logits), batches, IDS, CLASSES, setup=CPU)
-torch.save((len(own), found.counts, found.episode_ids, found.episode_class), sys.argv[1])
-"""
+def evaluate_share(folder: str) -> None:
+    """The evaluation of this process's share of the episodes."""
+    _, whole, logits = make_episodes(shots=3)
+    own = distributed.share(range(11))
+    batches = [Episode(*(t[own[i : i + 4]] for t in whole)) for i in range(0, len(own), 4)]
+    with distributed.session(torch.device("cpu")):
+        found = evaluate(Remembered(logits), batches, IDS, CLASSES, setup=CPU)
+    path = Path(folder) / f"{distributed.world_size()}_{distributed.rank()}.pt"
+    torch.save((len(own), found.counts, found.episode_ids, found.episode_class), path)
 
 
-def test_two_processes_give_exactly_the_evaluation_of_one(tmp_path):
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "WORLD_SIZE": "2"}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address["MASTER_PORT"] = str(free.getsockname()[1])
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", RANK, str(tmp_path / f"{rank}.pt")],
-            cwd=REPOSITORY,
-            env={**os.environ, **address, "RANK": str(rank), "OMP_NUM_THREADS": "1"},
-        )
-        for rank in range(2)
-    ]
-    assert [process.wait(timeout=240) for process in ranks] == [0, 0]
+def test_several_processes_give_exactly_the_evaluation_of_one(tmp_path):
+    run_groups("tests.test_engine", ("evaluate_share", [2, 3, 12], (tmp_path,)))
     batches, _, logits = make_episodes(shots=3)
     alone = evaluate(Remembered(logits), batches, IDS, CLASSES, setup=CPU)
-    for rank, episodes in enumerate((6, 5)):
-        share, counts, ids, classes = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        assert share == episodes
-        assert torch.equal(counts, alone.counts)
-        assert torch.equal(ids, alone.episode_ids) and torch.equal(classes, alone.episode_class)
+    shares = {2: (6, 5), 3: (4, 4, 3), 12: (1,) * 11 + (0,)}
+    for count, episodes in shares.items():
+        for rank, size in enumerate(episodes):
+            path = tmp_path / f"{count}_{rank}.pt"
+            share, counts, ids, classes = torch.load(path, weights_only=True)
+            assert share == size
+            assert torch.equal(counts, alone.counts)
+            assert torch.equal(ids, alone.episode_ids)
+            assert torch.equal(classes, alone.episode_class)
+
+
+def test_an_episode_that_is_left_out_or_scored_twice_is_an_error():
+    batches, _, logits = make_episodes()
+    for wrong in (batches[:2], [*batches, batches[0]]):
+        with pytest.raises(AssertionError, match="left out or scored twice"):
+            evaluate(Remembered(logits), wrong, IDS, CLASSES, setup=CPU)
