@@ -1,13 +1,15 @@
 """Atomic writes: a reader sees the whole old file or the whole new one, never a torn one."""
 
 import errno
+import fcntl
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 
 class DiskFullError(OSError):
@@ -96,6 +98,29 @@ def copy_file(source: Path, target: Path) -> None:
     if not (target.exists() and target.samefile(source)):
         with atomic_write(target) as temporary:
             shutil.copyfile(source, temporary)
+
+
+def lock(path: Path) -> IO[str]:
+    """Keep other processes from what `path` stands for, until it is closed or this process ends.
+
+    Raises:
+        ValueError: another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a+")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        file.seek(0)
+        raise ValueError(
+            f"{path.parent} is in use by process {file.read()}: end that first"
+        ) from None
+    except OSError:  # a file system without locks
+        return file
+    file.truncate(0)
+    file.write(f"{os.getpid()} on {socket.gethostname()}")
+    file.flush()
+    return file
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

@@ -23,7 +23,7 @@ from mgcl.config import Config, to_toml
 from mgcl.datasets.build import EpisodeSet, benchmark, spread
 from mgcl.datasets.episodes import Episode
 from mgcl.engine import Evaluation, evaluate
-from mgcl.files import copy_file, remove_leftovers, write_text
+from mgcl.files import copy_file, lock, remove_leftovers, write_text
 from mgcl.interrupt import Interrupted, Signals
 from mgcl.metrics import Scores
 from mgcl.optim import build_optimizer
@@ -81,6 +81,8 @@ class Run:
                 "the processes found different checkpoints: run.root must lie on storage that all "
                 "machines share"
             )
+        if distributed.is_main():
+            self._lock = lock(self.folder / ".lock")  # torchrun's processes may outlive torchrun
         step = self.state.step if self._begun else None
         self.log = RunLog(self.folder, resume_epoch=self.state.epoch, step=step)
         if distributed.is_main():
@@ -115,6 +117,8 @@ class Run:
             self.log.close()
         if error is None:
             self.somebody_stops.close()
+        if distributed.is_main():
+            self._lock.close()
 
     def epochs(self, training: EpisodeSet) -> Iterator[Iterator[Episode]]:
         """The batches of each epoch that is left, on a progress bar; loaders work ahead."""

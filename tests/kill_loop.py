@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +85,22 @@ def wait(pid: int, seconds: float) -> int | None:
 
 
 def kill(pid: int) -> None:
-    """SIGKILL a process, its workers and its neighbours under torchrun."""
-    os.killpg(pid, signal.SIGKILL)
+    """SIGKILL a process with its workers; under torchrun the training processes as well."""
+    for group in (pid, *children(pid)):
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
     os.waitpid(pid, 0)
+
+
+def children(pid: int) -> list[int]:
+    """Processes that lead a group of their own and were started by `pid`, as torchrun does."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            _, parent, group, *_ = path.read_text().rpartition(")")[2].split()
+            if int(parent) == pid and group == path.parent.name:
+                found.append(int(group))
+    return found
 
 
 def run_killed(

@@ -127,7 +127,7 @@ def test_a_test_on_three_processes_gives_exactly_the_report_of_one(pipeline, gro
     assert len(found["rows"]) == len(expected["rows"]) > 6
     assert found == expected
     assert {p.name for p in folder.iterdir()} == {p.name for p in pipeline.folder.iterdir()} - {
-        *("config.toml", "tensorboard", "last.previous.pt")
+        *("config.toml", "tensorboard", "last.previous.pt", ".lock")
     }
 
 

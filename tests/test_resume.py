@@ -131,6 +131,31 @@ def copy(pipeline: Pipeline, folder: Path) -> Path:
     return folder
 
 
+HOLDING = """
+import pathlib, sys
+from mgcl.files import lock
+held = lock(pathlib.Path(sys.argv[1]))
+print("held", flush=True)
+input()
+"""
+
+
+def test_two_trainings_in_one_folder_are_refused(pipeline, tmp_path, capsys):
+    folder = copy(pipeline, tmp_path / "small")
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDING, folder / ".lock"],
+        cwd=REPOSITORY,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        assert in_process(pipeline, folder) == 1
+        assert f"{folder} is in use by process {other.pid} on" in capsys.readouterr().err
+        other.kill()
+    assert in_process(pipeline, folder) == 0
+
+
 def test_the_last_two_checkpoints_are_kept(pipeline):
     last, previous = (
         checkpoint.load(pipeline.folder / f"{name}.pt") for name in ("last", "last.previous")
