@@ -67,15 +67,13 @@ class Run:
 
     def _start(self, found: tuple[Path, dict[str, Any]] | None) -> None:
         """Take the state from a checkpoint, if any, and open the log."""
-        self.state, changed = State(), []
+        self.state, changed, best = State(), [], None
         if found:
             path, saved = found
             changed = changed_constants(path, saved, self.config)
             self.state = resume.restore(path, saved, changed, self.model, self.optimizer)
             self._begun = saved.get("progress")
             best = resume.find_best(path, self.state)
-            if best and distributed.is_main():
-                copy_file(best, self.folder / resume.BEST)
         if not distributed.is_same(self.state.step, self.setup.device):
             raise ValueError(
                 "the processes found different checkpoints: run.root must lie on storage that all "
@@ -87,6 +85,8 @@ class Run:
         self.log = RunLog(self.folder, resume_epoch=self.state.epoch, step=step)
         if distributed.is_main():
             remove_leftovers(self.folder)
+            if best:
+                copy_file(best, self.folder / resume.BEST)
             write_text(self.folder / "config.toml", to_toml(self.config))
         if found is None:
             self.log.text("config", f"```toml\n{to_toml(self.config)}```")
