@@ -3,7 +3,7 @@
     python -m benchmarks.long_run --steps 2000
 
 Trains EfficientNet-Lite0 at 64 px on synthetic scenes in a process of its own, with two loader
-processes and ten validations, and looks at it from outside every few seconds.
+processes and twenty validations, and looks at it from outside every few seconds.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from mgcl.datasets.synthetic import write_synthetic
 from mgcl.runlog import read_records
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-EPOCHS, BATCH = 10, 2
+EPOCHS, BATCH = 20, 2
 
 
 class Look(NamedTuple):
@@ -37,7 +37,7 @@ def main() -> int:
     """Print a line for each look."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--every", type=float, default=10.0, help="seconds between two looks")
+    parser.add_argument("--every", type=float, default=4.0, help="seconds between two looks")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "runs/long"

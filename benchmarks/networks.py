@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet50
 
 from benchmarks.inputs import Inputs
-from mgcl.engine import segmentation_loss
+from mgcl.loss import segmentation_loss
 from mgcl.model.network import MGCL, build_model
 from mgcl.optim import build_optimizer
 from tests import oracle

@@ -14,9 +14,9 @@ from mgcl.engine import (
     Evaluation,
     Setup,
     evaluate,
-    segmentation_loss,
     train_one_epoch,
 )
+from mgcl.loss import segmentation_loss
 from mgcl.progress import LossNotFiniteError
 from tests import oracle
 from tests.ranks import run_groups

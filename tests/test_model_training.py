@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from mgcl.datasets.episodes import Episode
-from mgcl.engine import Setup, segmentation_loss, train_one_epoch
+from mgcl.engine import Setup, train_one_epoch
+from mgcl.loss import segmentation_loss
 from mgcl.model.backbone import Backbone
 from mgcl.model.network import MGCL, SegmentationHead
 from mgcl.optim import build_optimizer, parameter_groups, poly_lr, set_lr
