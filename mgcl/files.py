@@ -85,6 +85,7 @@ def keep_as(path: Path, kept: Path) -> None:
         os.replace(path, kept)  # a file system without hard links
     else:
         os.replace(link, kept)
+        link.unlink(missing_ok=True)  # a rename onto the same file leaves both names
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -18,6 +18,7 @@ import main_1_mgcl_train as main_1
 import main_2_mgcl_test as main_2
 import mgcl.engine
 from mgcl import checkpoint, interrupt, resume
+from mgcl.files import keep_as
 from mgcl.interrupt import Signals
 from tests.kill_loop import differences, left_behind
 from tests.small_run import REPOSITORY, Pipeline, records, words
@@ -165,6 +166,15 @@ def test_from_a_torn_checkpoint_the_one_before_goes_on_with_a_warning(pipeline, 
     assert f"warning: {folder / 'last.pt'} is torn" in said and "last.previous.pt" in said
     assert differences(left_behind(folder), left_behind(pipeline.folder)) == []
     assert not list(folder.rglob("*.tmp"))
+
+
+def test_a_kill_between_the_two_names_of_a_checkpoint_leaves_nothing_behind(tmp_path):
+    last, previous = tmp_path / "last.pt", tmp_path / "last.previous.pt"
+    checkpoint.save(last, {"epoch": 1})
+    keep_as(last, previous)  # as far as a killed process came: both names are one file
+    checkpoint.save(last, {"epoch": 2}, previous=previous)
+    assert [checkpoint.load(path)["epoch"] for path in (last, previous)] == [2, 1]
+    assert {path.name for path in tmp_path.iterdir()} == {"last.pt", "last.previous.pt"}
 
 
 @pytest.mark.parametrize("damage", ["a flipped bit", "hostile", "missing"])
