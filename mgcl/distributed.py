@@ -25,7 +25,7 @@ def session(device: "torch.device") -> Iterator[None]:
     """Join the process group that torchrun describes, if any, and leave it at the end.
 
     Raises:
-        ConnectionError: another process is gone.
+        ConnectionError: another process is gone, or let this one wait for longer than `TIMEOUT`.
     """
     if world_size() == 1:
         yield
@@ -39,12 +39,13 @@ def session(device: "torch.device") -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if isinstance(error, dist.DistBackendError) or "by peer" in str(error):
-            text = str(error).partition("\n")[0]
-            raise ConnectionError(
-                f"another process is gone, its own message says why ({text})"
-            ) from None
-        raise
+        text = str(error).partition("\n")[0]
+        of_gloo = "by peer" in text or "Timed out" in text
+        if not of_gloo and not isinstance(error, dist.DistBackendError):
+            raise
+        raise ConnectionError(
+            f"another process is gone, its own message says why, or stuck ({text})"
+        ) from None
     # Not after an error: leaving waits for processes that may never come. torchrun ends them.
     dist.destroy_process_group()
 
