@@ -284,3 +284,56 @@ def test_benchmark_files_read_back(tmp_path):
     own.write_benchmark(tmp_path, benchmark)
     assert own.read_benchmark(tmp_path) == benchmark
     assert json.loads((tmp_path / "benchmark.json").read_text())["folds"] == [[0, 1], [2], [3]]
+
+
+def test_another_class_table_or_a_changed_label_cuts_anew(isaid_root, tmp_path):
+    classes = tmp_path / "classes.txt"
+    words = own_words(isaid_root, classes, tmp_path / "out")
+    rest = "".join(f"{i} background\n" for i in range(6, 16))
+    classes.write_text(CLASSES + rest)
+    assert run(*words, "--folds", 2) == 0
+    before = np.unique([read_image(p) for p in (tmp_path / "out").rglob("train/labels/*.png")])
+    classes.write_text(CLASSES.replace("5 ring", "5 ignore") + rest)
+    assert run(*words, "--folds", 2) == 0
+    after = np.unique([read_image(p) for p in (tmp_path / "out").rglob("train/labels/*.png")])
+    assert 4 in before and 255 not in before and 4 not in after and 255 in after
+
+
+def test_what_is_left_out_is_named(download, tmp_path, capsys):
+    shutil.copytree(download / "val" / "images", download / "test" / "images")
+    label = next(download.rglob("P0002_instance_color_RGB.png"))
+    shutil.copy(label, label.with_name("P0009_instance_color_RGB.png"))
+    (download / "readme.txt").write_text("")
+    assert isaid(download, tmp_path / "out", "--min-pixels", 4000) == 0
+    said = capsys.readouterr()
+    for words in ("1 images in a folder test", "1 labels without an image, the first is "):
+        assert f"left out: {words}" in said.out
+    assert "left out: other files: 2 _instance_id_RGB.png, 1 .txt" in said.out
+    assert re.search(r"\d+ of them are in no list: under 4000 pixels of every class", said.out)
+    assert "warning: too few val images for an episode (2): ship, " in said.err
+
+
+def test_quiet_leaves_warnings_and_errors(download, tmp_path, capsys):
+    assert isaid(download, tmp_path / "out", "--quiet") == 0
+    said = capsys.readouterr()
+    assert said.out == "" and "warning: too few" in said.err
+
+
+def test_a_class_of_several_words_is_one_name(tmp_path):
+    (tmp_path / "classes.txt").write_text("1 storage  tank\n2 pool \n")
+    assert own.read_classes(tmp_path / "classes.txt").names == ("storage_tank", "pool")
+    (tmp_path / "classes.txt").write_text("1 a/b\n2 pool\n")
+    with pytest.raises(ValueError, match="line 1: '1 a/b' is not 'ID NAME'"):
+        own.read_classes(tmp_path / "classes.txt")
+
+
+def test_deep_images_of_ones_own_are_stretched(tmp_path):
+    deep = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) // 4  # 10 of 16 bits
+    save(tmp_path / "images" / "a.png", deep)
+    save(tmp_path / "labels" / "a.png", (deep > 500).astype(np.uint8) + 1)
+    (tmp_path / "classes.txt").write_text("1 dark\n2 light\n")
+    folders = ("--images", tmp_path / "images", "--labels", tmp_path / "labels")
+    words = ("--classes", tmp_path / "classes.txt", "--folds", 2, "--to", tmp_path / "out")
+    assert run("own", *folders, *words, "--size", 64) == 0
+    (tile,) = (tmp_path / "out").rglob("images/*.png")
+    assert (read_image(tile).min(), read_image(tile).max()) == (0, 255)

@@ -40,7 +40,8 @@ def read_classes(path: str | os.PathLike[str]) -> ClassTable:
     """Read a class table: lines `ID NAME` or `#RRGGBB NAME`; background and ignore are no class.
 
     Ids and colours may not be mixed; several lines may name the same class. Without a line for it,
-    id 0 (or black) is background.
+    id 0 (or black) is background. Names become parts of file names: "storage tank" is kept as
+    "storage_tank".
 
     Raises:
         ValueError: a broken or doubled line; the message names the file and the line.
@@ -52,10 +53,10 @@ def read_classes(path: str | os.PathLike[str]) -> ClassTable:
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
-        found = re.fullmatch(r"(#[0-9a-fA-F]{6}|[0-9]{1,3})\s+(\S+)", line.strip())
+        found = re.fullmatch(r"(#[0-9a-fA-F]{6}|[0-9]{1,3})\s+([\w.+-][\w.+ -]*)", line.strip())
         if not found:
             raise ValueError(f"{path}, line {number}: {line!r} is not 'ID NAME' or '#RRGGBB NAME'")
-        key, name = found.groups()
+        key, name = found[1], "_".join(found[2].split())
         value = int(key[1:], 16) if key[0] == "#" else int(key)
         if value in values:
             raise ValueError(f"{path}, line {number}: {key} has a name already")

@@ -9,10 +9,10 @@ pixels. Run it again after an interruption: it makes what is missing. `--dry-run
 """
 
 import argparse
+import hashlib
 import multiprocessing
 import os
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -21,17 +21,21 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
+from .. import console
 from ..files import write_bytes
-from ..imagefile import SUFFIXES, read_image
+from ..imagefile import UnreadableImage, image_size, read_image
 from . import own
 from .benchmarks import BENCHMARKS, SPLITS, Benchmark
 from .images import read_label
 from .lists import Entry, write_lists
-from .tiles import LABEL_SUFFIX, Cut, Picture, class_pixels, count_tiles, cut_picture, image_name
+from .sources import find_pictures, split_of_folder
+from .tiles import Cut, Picture, class_pixels, count_tiles, cut_picture
 
+MIN_PIXELS = 1024  # of a class that list an image for it: 32 x 32, four places at stride 16
 BYTES_A_PIXEL = 2.5  # of a tile with its label as PNG, measured on aerial images
+BYTES_IN_MEMORY = 40  # a pixel of a large image: RGB, its label's colours, codes and ids
+UC_MERCED = 2100  # images
 
 
 class Made(NamedTuple):
@@ -42,91 +46,69 @@ class Made(NamedTuple):
     error: str | None
 
 
+class Plan(NamedTuple):
+    """What is about to be made."""
+
+    benchmark: Benchmark
+    pictures: list[Picture]
+    make: Callable[[Picture], Made]
+    cut: Cut | None
+    """None: nothing is cut, files are copied."""
+    left_out: list[str]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns 0, or 1 if anything could not be prepared."""
     args = _parser().parse_args(argv)
+    console.set_quiet(args.quiet)
     try:
         return _prepare(args)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        console.fail(error)
+        return console.WRONG
 
 
 def _prepare(args: argparse.Namespace) -> int:
-    benchmark, make, pictures = _plan(args)
-    cut = None if args.benchmark == "dlrsd" else Cut(args.size, args.stride)
-    _tell_plan(args.to, pictures, cut)
+    plan = _plan(args)
+    largest = _tell_plan(args, plan)
     if args.dry_run:
-        return 0
+        return console.DONE
     if args.benchmark == "own":
-        own.write_benchmark(args.to, benchmark)
-    made = list(tqdm(_map(make, pictures), total=len(pictures), unit="image", disable=None))
+        own.write_benchmark(args.to, plan.benchmark)
+    work = _map(plan.make, plan.pictures, largest)
+    made = list(console.progress(work, total=len(plan.pictures), unit="image"))
     entries = _entries(made, args.min_pixels)
     if args.benchmark == "dlrsd":
         entries = [entry._replace(split=split) for split in SPLITS for entry in entries]
-    write_lists(benchmark, args.to / "splits", entries)
-    return _tell_result(made, entries, benchmark)
+    write_lists(plan.benchmark, args.to / "splits", entries)
+    _tell_result(made, entries, plan.benchmark, args.min_pixels)
+    errors = [picture.error for picture in made if picture.error]
+    for error in errors:
+        console.fail(error)
+    return console.WRONG if errors else console.DONE
 
 
-def _plan(
-    args: argparse.Namespace,
-) -> tuple[Benchmark, Callable[[Picture], Made], list[Picture]]:
-    """The benchmark, what to do with each picture, and the pictures."""
+def _plan(args: argparse.Namespace) -> Plan:
     if args.benchmark == "dlrsd":
-        pictures = find_pictures(args.images, args.labels, lambda path: "train")
-        return BENCHMARKS["dlrsd"], partial(_lay_out, root=args.to), pictures
+        found = find_pictures(args.images, args.labels, lambda path: "train")
+        make = partial(_lay_out, root=args.to)
+        return Plan(BENCHMARKS["dlrsd"], found.pictures, make, None, found.left_out)
     if args.stride < 1 or args.size < 1:
         raise ValueError(f"--size {args.size} --stride {args.stride}: both must be at least 1")
+    cut = Cut(args.size, args.stride)
     if args.benchmark == "isaid":
         benchmark = BENCHMARKS["isaid"]
-        pictures = find_pictures(args.images, args.labels, split_of_folder)
+        found = find_pictures(args.images, args.labels, split_of_folder)
         read_ids: Callable[[Path], np.ndarray] = partial(read_label, benchmark=benchmark)
     else:
         table = own.read_classes(args.classes)
         benchmark = own.make_benchmark(table, args.folds)
         split_of = partial(own.split_by_name, val_share=args.val_share)
-        pictures = find_pictures(args.images, args.labels, split_of)
+        found = find_pictures(args.images, args.labels, split_of)
+        cut = cut._replace(meaning=hashlib.sha256(repr(table).encode()).hexdigest()[:16])
         read_ids = partial(own.read_ids, table=table)
-    cut = Cut(args.size, args.stride)
     make = partial(_cut, benchmark=benchmark, root=args.to, cut=cut, read_ids=read_ids)
-    return benchmark, make, pictures
-
-
-def find_pictures(images: Path, labels: Path, split_of: Callable[[Path], str]) -> list[Picture]:
-    """Pair every image below a folder with its label below another, by split and name.
-
-    Raises:
-        ValueError: no image, an image without label, or two files of the same split and name.
-    """
-    suffixed_last = sorted(_files(labels), key=lambda p: p.stem.endswith(LABEL_SUFFIX))
-    by_name = {(split_of(p), image_name(p)): p for p in suffixed_last}
-    plain = [p for p in _files(images) if p.stem == image_name(p)]
-    pictures = [Picture(split_of(p), p.stem, p, Path()) for p in plain]
-    if not pictures:
-        raise ValueError(f"no image below {images}")
-    missing = [p for p in pictures if p[:2] not in by_name]
-    if missing:
-        raise ValueError(
-            f"{len(missing)} of {len(pictures)} images have no label below {labels}, the first is "
-            f"{missing[0].image}: a label is NAME.png or NAME{LABEL_SUFFIX}.png"
-        )
-    twice = [key for key, count in Counter(p[:2] for p in pictures).items() if count > 1]
-    if twice:
-        raise ValueError(f"two images of {twice[0][0]} have the name {twice[0][1]}: rename one")
-    return [p._replace(label=by_name[p[:2]]) for p in pictures]
-
-
-def split_of_folder(path: Path) -> str:
-    """The split of a file: the innermost folder named train or val."""
-    for part in reversed(path.parts[:-1]):
-        if part in SPLITS:
-            return part
-    raise ValueError(f"{path} lies in no folder train or val: iSAID's images come in these two")
-
-
-def _files(folder: Path) -> list[Path]:
-    found = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    return sorted(p for p in found if not p.stem.endswith("_instance_id_RGB"))
+    return Plan(benchmark, found.pictures, make, cut, found.left_out)
 
 
 def _cut(picture: Picture, **how: object) -> Made:
@@ -158,8 +140,11 @@ def _lay_out(picture: Picture, *, root: Path) -> Made:
     return Made("train", {name: pixels}, None)
 
 
-def _map(make: Callable[[Picture], Made], pictures: list[Picture]) -> Iterator[Made]:
-    processes = min(os.cpu_count() or 1, len(pictures) // 4 + 1)
+def _map(make: Callable[[Picture], Made], pictures: list[Picture], largest: int) -> Iterator[Made]:
+    """In as many processes as there are cores and memory for the largest image in each."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    fitting = max(1, free // max(1, largest * BYTES_IN_MEMORY))
+    processes = min(os.cpu_count() or 1, len(pictures) // 4 + 1, fitting)
     if processes == 1:
         yield from map(make, pictures)
         return
@@ -177,34 +162,57 @@ def _entries(made: list[Made], min_pixels: int) -> list[Entry]:
     ]
 
 
-def _tell_plan(root: Path, pictures: list[Picture], cut: Cut | None) -> None:
-    splits = Counter(picture.split for picture in pictures)
-    print(f"{len(pictures)} images: " + ", ".join(f"{n} {split}" for split, n in splits.items()))
-    if cut is None:
-        size = sum(p.image.stat().st_size + p.label.stat().st_size for p in pictures)
+def _tell_plan(args: argparse.Namespace, plan: Plan) -> int:
+    """Counts and disk use; returns the pixels of the largest image."""
+    splits = Counter(picture.split for picture in plan.pictures)
+    counts = ", ".join(f"{n} {split}" for split, n in splits.items())
+    console.say(f"{len(plan.pictures)} images: {counts}")
+    for words in plan.left_out:
+        console.say(f"left out: {words}")
+    bar = console.progress(plan.pictures, desc="headers", unit="image")
+    sizes = [_size(picture.image) for picture in bar]
+    if plan.cut is None:
+        size = sum(p.image.stat().st_size + p.label.stat().st_size for p in plan.pictures)
+        if len(sizes) != UC_MERCED:
+            console.warn(f"UC Merced has {UC_MERCED} images, here are {len(sizes)}")
     else:
-        tiles = sum(count_tiles(p, cut) for p in tqdm(pictures, unit="header", disable=None))
-        size = round(tiles * cut.size**2 * BYTES_A_PIXEL)
-        print(f"at most {tiles} tiles of {cut.size} px, every {cut.stride} px")
-    existing = next(p for p in (root.absolute(), *root.absolute().parents) if p.exists())
-    free = shutil.disk_usage(existing).free
-    print(f"at most {size / 1e6:.0f} MB in {root}, where {free / 1e6:.0f} MB are free")
+        tiles = sum(count_tiles(width, height, plan.cut) for height, width in sizes)
+        size = round(tiles * plan.cut.size**2 * BYTES_A_PIXEL)
+        console.say(f"at most {tiles} tiles of {plan.cut.size} px, every {plan.cut.stride} px")
+    console.say(f"listed for a class: images with at least {args.min_pixels} pixels of it")
+    to = args.to.absolute()
+    free = shutil.disk_usage(next(p for p in (to, *to.parents) if p.exists())).free
+    console.say(f"at most {size / 1e6:.0f} MB in {args.to}, where {free / 1e6:.0f} MB are free")
     if size > free:
-        print("warning: this may not fit", file=sys.stderr)
+        console.warn("this may not fit")
+    return max(height * width for height, width in sizes)
 
 
-def _tell_result(made: list[Made], entries: list[Entry], benchmark: Benchmark) -> int:
+def _size(path: Path) -> tuple[int, int]:
+    try:
+        return image_size(path)
+    except UnreadableImage:
+        return 0, 0  # it is named when its turn comes
+
+
+def _tell_result(
+    made: list[Made], entries: list[Entry], benchmark: Benchmark, min_pixels: int
+) -> None:
     tiles = [pixels for picture in made for pixels in picture.tiles.values()]
-    empty = sum(not pixels for pixels in tiles)
-    print(f"{len(tiles) - empty} images with a class, {empty} of background alone")
+    shown = [max(pixels.values()) for pixels in tiles if pixels]
+    empty, small = len(tiles) - len(shown), sum(most < min_pixels for most in shown)
+    console.say(f"{len(shown)} images with a class, {empty} of background alone")
+    if small:
+        console.say(f"{small} of them are in no list: under {min_pixels} pixels of every class")
     counts = Counter((entry.split, entry.class_id) for entry in entries)
-    for class_id, name in enumerate(benchmark.class_names):
-        listed = ", ".join(f"{counts[split, class_id]} {split}" for split in SPLITS)
-        print(f"  {class_id + 1:3} {name}: {listed}")
-    errors = [picture.error for picture in made if picture.error]
-    for error in errors:
-        print(f"error: {error}", file=sys.stderr)
-    return 1 if errors else 0
+    for fold, class_ids in enumerate(benchmark.folds):
+        for c in class_ids:
+            listed = ", ".join(f"{counts[split, c]} {split}" for split in SPLITS)
+            console.say(f"  fold {fold}, {c + 1:3} {benchmark.class_names[c]}: {listed}")
+    for split in SPLITS:
+        few = [n for c, n in enumerate(benchmark.class_names) if counts[split, c] < 2]
+        if few:
+            console.warn(f"too few {split} images for an episode (2): {', '.join(few)}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -225,8 +233,9 @@ def _parser() -> argparse.ArgumentParser:
         kind.add_argument("--labels", type=Path, required=True, help="folder with the label PNGs")
         kind.add_argument("--to", type=Path, required=True, help="data root to write")
         text = "pixels of a class that list an image for it (%(default)s)"
-        kind.add_argument("--min-pixels", type=int, default=1024, help=text)
+        kind.add_argument("--min-pixels", type=int, default=MIN_PIXELS, help=text)
         kind.add_argument("--dry-run", action="store_true", help="count, write nothing")
+        console.add_quiet(kind)
         if name != "dlrsd":
             kind.add_argument("--size", type=int, default=256, help="side of a tile (%(default)s)")
             text = "pixels between two tiles (%(default)s)"
@@ -241,4 +250,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -4,13 +4,13 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from ..files import write_bytes, write_json
-from ..imagefile import UnreadableImage, image_size, read_image
+from ..imagefile import read_image
 from .benchmarks import IGNORE_ID, Benchmark
 
 LABEL_SUFFIX = "_instance_color_RGB"  # iSAID's labels have it behind the image's name
@@ -30,6 +30,8 @@ class Cut(NamedTuple):
 
     size: int
     stride: int
+    meaning: str = ""
+    """What the label values mean, where that can change (a digest of the class table)."""
 
 
 def image_name(path: Path) -> str:
@@ -52,12 +54,8 @@ def tile_name(name: str, y: int, x: int, cut: Cut) -> str:
     return f"{name}_{y}_{y + cut.size}_{x}_{x + cut.size}"
 
 
-def count_tiles(picture: Picture, cut: Cut) -> int:
-    """Number of windows of a picture; reads the header of its image alone."""
-    try:
-        height, width = image_size(picture.image)
-    except UnreadableImage:
-        return 0  # `cut_picture` names it
+def count_tiles(width: int, height: int, cut: Cut) -> int:
+    """Number of windows of a picture."""
     return len(windows(height, cut)) * len(windows(width, cut))
 
 
@@ -72,15 +70,17 @@ def cut_picture(
     """Write a picture's tiles that show any class; returns tile name -> class id -> pixels.
 
     A record beside the tiles (`root/prepared/`) holds the same; with it nothing is done again.
-    Tiles of background alone are not written and have no classes in the record.
+    Tiles of background alone are not written and have no classes in the record. Cut anew, by
+    another rule, the tiles of the earlier one go.
 
     Raises:
         ValueError: a file cannot be read, or image and label differ in size.
     """
     record = root / "prepared" / picture.split / f"{picture.name}.json"
-    known = _read_record(record, cut)
-    if known is not None:
-        return known
+    rule = _rule(picture, cut)
+    earlier = _read_record(record)
+    if all(earlier.get(key) == value for key, value in rule.items()):
+        return earlier["tiles"]
     image, ids = read_image(picture.image), read_ids(picture.label)
     if image.shape[:2] != ids.shape:
         raise ValueError(
@@ -98,7 +98,11 @@ def cut_picture(
                 write_bytes(image_path, png(_pad(image[part], cut.size, 0)))
                 label_path = benchmark.label_path(root, picture.split, name)
                 write_bytes(label_path, png(_pad(ids[part], cut.size, IGNORE_ID)))
-    write_json(record, {"size": cut.size, "stride": cut.stride, "tiles": tiles})
+    write_json(record, {**rule, "tiles": tiles})
+    for name in earlier["tiles"]:
+        if not tiles.get(name):
+            benchmark.image_path(root, picture.split, name).unlink(missing_ok=True)
+            benchmark.label_path(root, picture.split, name).unlink(missing_ok=True)
     return tiles
 
 
@@ -123,11 +127,19 @@ def _pad(part: np.ndarray, size: int, value: int) -> np.ndarray:
     return np.pad(part, missing, constant_values=value)
 
 
-def _read_record(record: Path, cut: Cut) -> dict[str, dict[int, int]] | None:
+def _rule(picture: Picture, cut: Cut) -> dict[str, Any]:
+    """What the tiles follow from: a new class table or a changed file cuts the picture anew."""
+    stats = [path.stat() for path in (picture.image, picture.label)]
+    return {**cut._asdict(), "files": [[stat.st_size, stat.st_mtime_ns] for stat in stats]}
+
+
+def _read_record(record: Path) -> dict[str, Any]:
+    """The record of an earlier run; without tiles where there is none or it is damaged."""
     try:
         found = json.loads(record.read_text(encoding="utf-8"))
-        if Cut(found["size"], found["stride"]) != cut:
-            return None
-        return {name: {int(c): n for c, n in tile.items()} for name, tile in found["tiles"].items()}
+        tiles = {
+            name: {int(c): n for c, n in tile.items()} for name, tile in found["tiles"].items()
+        }
+        return {**found, "tiles": tiles}
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
-        return None  # there is none, or it is damaged: cut anew
+        return {"tiles": {}}
