@@ -3,15 +3,15 @@
     python main_2_mgcl_test.py --config configs/isaid_resnet50.toml
     torchrun --nproc_per_node N main_2_mgcl_test.py ...    # exactly the same numbers, by N GPUs
 
-Reads the checkpoints of main_1, writes `report.md`, `report.json`, plots, panels and the episodes'
-manifests into `runs/<name>/` and prints the table.
+Reads the checkpoints of main_1, writes `report.html` (also as `.md` and `.json`), `episodes.csv`,
+plots, panels and the episodes' manifests into `runs/<name>/` and prints the table.
 """
 
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mgcl import distributed
+from mgcl import console, distributed
 from mgcl.config import Config, load_runs_or_exit
 
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ def main(argv: Sequence[str]) -> int:
             return max(test(config, device) for config in configs)
     except (ValueError, OSError) as error:
         distributed.complain(error)
-        return 1
+        return console.WRONG
 
 
 def test(config: Config, device: "torch.device") -> int:
     """Score checkpoints and baselines on the same episodes, then report."""
-    from mgcl import pictures, report, testing
+    from mgcl import findings, pictures, report, testing
     from mgcl.build import build_setup
     from mgcl.datasets.build import build_source, build_test
 
@@ -55,11 +55,13 @@ def test(config: Config, device: "torch.device") -> int:
         panels += pictures.write_panels(config, scored[shots][0], episodes, setup)
     results = [result for of_shots in scored.values() for result in of_shots]
     curves = pictures.write_curves(config, results)
-    found = testing.build_report(config, results, curves=curves, panels=panels)
+    found = findings.build_report(config, results, curves=curves, panels=panels)
     report.write_report(config.run_dir, found)
-    print("\n" + report.to_text(found))
-    print(f"report:      {config.run_dir / 'report.md'}\npanels:      {config.run_dir / 'panels'}")
-    print(f"TensorBoard: tensorboard --logdir {config.run_dir / 'tensorboard'}")
+    console.say("\n" + report.to_text(found))
+    console.say(
+        f"report:      {config.run_dir / 'report.html'} (as text: {config.run_dir / 'report.md'})"
+    )
+    console.say(f"TensorBoard: tensorboard --logdir {config.run_dir / 'tensorboard'}")
     complaints = testing.not_beaten(results) if config.test.must_beat_baselines else []
     for complaint in complaints:
         print(f"FAILED: {complaint}", file=sys.stderr)

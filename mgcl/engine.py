@@ -148,6 +148,8 @@ class Evaluation:
     counts: Tensor
     """(N, cuts, 4), see `metrics.count_pixels`."""
     episodes_per_second: float
+    foreground: Tensor | None = None
+    """(N,) pixels of the foreground in each episode's label, for precision and recall."""
 
     def scores(self, cut: float) -> Scores:
         """mIoU, FB-IoU and class IoUs at a cut that was tried."""
@@ -194,7 +196,8 @@ def evaluate(
     model.eval()
     began = time.perf_counter()
     row = {episode_id: i for i, episode_id in enumerate(ids)}
-    table = torch.zeros(len(ids), 2 + len(cuts) * 4, dtype=torch.int64)  # times seen, class, counts
+    # times seen, class, foreground, counts
+    table = torch.zeros(len(ids), 3 + len(cuts) * 4, dtype=torch.int64)
     with torch.inference_mode():
         for batch in loader:
             episode = setup.move(batch)
@@ -203,8 +206,10 @@ def evaluate(
             counts = torch.stack([count_pixels(v, episode.query_label) for v in votes], dim=1)
             classes = torch.as_tensor(batch.class_id)[:, None]
             seen = torch.ones_like(classes)
+            foreground = (episode.query_label == 1).sum(dim=(-2, -1))[:, None]
+            counted = torch.cat([foreground, counts.flatten(1)], dim=1).cpu()
             rows = torch.tensor([row[i] for i in torch.as_tensor(batch.episode_id).tolist()])
-            table.index_add_(0, rows, torch.cat([seen, classes, counts.flatten(1).cpu()], dim=1))
+            table.index_add_(0, rows, torch.cat([seen, classes, counted], dim=1))
     table = table.to(setup.device)
     distributed.all_reduce(table)
     table = table.cpu()
@@ -214,6 +219,7 @@ def evaluate(
         cuts=tuple(cuts),
         episode_ids=torch.tensor([*ids]),
         episode_class=table[:, 1],
-        counts=table[:, 2:].unflatten(1, (len(cuts), 4)),
+        foreground=table[:, 2],
+        counts=table[:, 3:].unflatten(1, (len(cuts), 4)),
         episodes_per_second=len(ids) / max(time.perf_counter() - began, 1e-9),
     )

@@ -40,6 +40,22 @@ def count_pixels(prediction: Tensor, label: Tensor) -> Tensor:
     return torch.stack([hit, union, pixels - union, pixels - hit], dim=-1)
 
 
+def precision_recall(counts: Tensor, foreground: Tensor) -> Tensor:
+    """Share of the marked pixels that are right, and of the foreground that is marked, percent.
+
+    Args:
+        counts: (..., 4), see `count_pixels`.
+        foreground: pixels of the label's foreground; broadcasts with (...).
+
+    Returns:
+        (..., 2) float64; NaN where nothing is marked, and where there is no foreground.
+    """
+    hit, union = counts[..., 0], counts[..., 1]
+    marked = union - foreground + hit
+    of = torch.stack([marked, foreground.expand_as(marked)], dim=-1)
+    return torch.where(of > 0, 100 * hit[..., None].double() / of.clamp_min(1), torch.nan)
+
+
 def foreground_iou(prediction: Tensor, label: Tensor) -> Tensor:
     """Foreground IoU of each image, 0..1: (..., H, W), (..., H, W) -> (...)."""
     hit, union = count_pixels(prediction, label)[..., :2].double().unbind(-1)

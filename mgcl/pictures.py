@@ -130,7 +130,8 @@ def write_panels(config: Config, result: "Result", part: EpisodeSet, setup: Setu
 
 def write_curves(config: Config, results: list["Result"]) -> dict[str, dict[float, float]]:
     """The plots of mIoU over the threshold and over the epochs; returns the former's numbers."""
-    from mgcl.visualize import learning_curve, threshold_plot
+    from mgcl.findings import precision_recall_curve
+    from mgcl.plots import learning_curve, precision_recall_plot, threshold_plot
 
     first = results[0].candidate
     decisive = [r for r in results if r.candidate is first]
@@ -140,6 +141,12 @@ def write_curves(config: Config, results: list["Result"]) -> dict[str, dict[floa
         marks[f"calibrated {first.cut:.2f}"] = first.cut
     title = f"{first.name}: mIoU over the decision threshold"
     threshold_plot(config.run_dir / "threshold.png", curves, marks=marks, title=title)
+    precision_recall_plot(
+        config.run_dir / "precision_recall.png",
+        {f"{r.shots}-shot": precision_recall_curve(r) for r in decisive},
+        marks=marks,
+        title=f"{first.name}: precision over recall, mean over the classes",
+    )
     epochs: dict[int, dict[str, Any]] = {}
     for record in read_records(config.run_dir / "log.jsonl"):
         if record["kind"] in ("train", "validation"):

@@ -44,6 +44,37 @@ def threshold_plot(
     _finish(figure, axes, path, title)
 
 
+def precision_recall_plot(
+    path: str | os.PathLike[str],
+    curves: Mapping[str, Sequence[tuple[float, float, float]]],
+    *,
+    marks: Mapping[str, float],
+    title: str,
+) -> None:
+    """Draw precision over recall into a PNG, atomically.
+
+    Args:
+        path: where to write.
+        curves: name -> (cut, precision, recall) in percent; one line each.
+        marks: words -> cut; a point on every line each.
+        title: above the plot.
+    """
+    figure, (axes,) = _canvas(7.2, 4.2)
+    for colour, (name, points) in zip(itertools.cycle(COLOURS), curves.items(), strict=False):
+        axes.plot([p[2] for p in points], [p[1] for p in points], color=colour, label=name, lw=2)
+    for marker, (words, cut) in zip("osD^", sorted(marks.items()), strict=False):
+        at = [p for points in curves.values() for p in points if p[0] == cut]
+        look: dict[str, Any] = {
+            "color": "#1c1e22",
+            "markerfacecolor": "white",
+            "label": words,
+            "zorder": 3,
+        }
+        axes.plot([p[2] for p in at], [p[1] for p in at], marker, markersize=6.5, **look)
+    axes.set(xlim=(0, 100), ylim=(0, 100), xlabel="recall, %", ylabel="precision, %")
+    _finish(figure, axes, path, title)
+
+
 def learning_curve(path: str | os.PathLike[str], records: Sequence[Mapping[str, Any]]) -> None:
     """Draw loss, mIoU and FB-IoU over the epochs into a PNG, atomically.
 

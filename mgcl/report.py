@@ -14,7 +14,7 @@ from mgcl.report_html import PUBLISHED, to_html
 if TYPE_CHECKING:
     from mgcl.metrics import Scores
 
-PLOTS = ("threshold.png", "learning_curve.png")
+PLOTS = ("threshold.png", "precision_recall.png", "learning_curve.png")
 CLASSES_ACROSS = 5  # class columns that fit a terminal; more make a further table
 
 
@@ -37,6 +37,22 @@ class EpisodeRow(NamedTuple):
     class_id: int
     iou: float
     """Foreground IoU, percent."""
+    query: str = ""
+    supports: str = ""
+    """Names of the images, parted by blanks."""
+
+
+class ClassRow(NamedTuple):
+    """One class of the test, the pixels of its episodes pooled; percent."""
+
+    method: str
+    shots: int
+    cut: str
+    class_id: int
+    episodes: int
+    iou: float
+    precision: float
+    recall: float
 
 
 @dataclass(frozen=True)
@@ -56,6 +72,12 @@ class Report:
     """Paths of the pictures, relative to the report."""
     episodes: list[EpisodeRow] = field(default_factory=list)
     """Every episode's IoU, for the histogram and episodes.csv."""
+    classes: list[ClassRow] = field(default_factory=list)
+
+    @property
+    def decisive(self) -> str:
+        """The method that the report is about: the first."""
+        return self.rows[0].method if self.rows else ""
 
     def published_rows(self) -> "list[tuple[str, int, str, _Cells]]":
         """The paper's rows for this benchmark, backbone, fold and shots; not measured here."""
@@ -77,6 +99,8 @@ def to_markdown(report: Report, *, plots: Sequence[str] = PLOTS) -> str:
     parts += [tables.markdown(_table(report, list(report.class_names), report.rows))]
     parts += ["".join(f"- {note}\n" for note in report.notes)] if report.notes else []
     parts += _published_markdown(report)
+    if report.classes:
+        parts += ["## Precision and recall\n", tables.markdown(_class_table(report))]
     for heading, pictures in ("## Curves\n", plots), ("## Episodes\n", report.panels):
         parts += [heading] if pictures else []
         parts += [f"![{_words(picture)}]({picture})\n" for picture in pictures]
@@ -119,6 +143,15 @@ def to_json(report: Report) -> dict[str, Any]:
             }
             for row in report.rows
         ],
+        "precision_recall": [
+            {
+                **row._asdict(),
+                "class": report.class_names[row.class_id],
+                "precision": _finite(row.precision),
+                "recall": _finite(row.recall),
+            }
+            for row in report.classes
+        ],
         "curves": {
             name: {str(cut): _finite(miou) for cut, miou in curve.items()}
             for name, curve in report.curves.items()
@@ -142,6 +175,7 @@ def write_report(folder: str | os.PathLike[str], report: Report) -> None:
         Path(folder),
         table=_table(report, class_ids, report.rows),
         published=_table(report, class_ids, rows) if rows else None,
+        classes=_class_table(report) if report.classes else None,
         plots=plots,
     )
     write_text(Path(folder) / "report.html", page)
@@ -169,12 +203,29 @@ def _table(report: Report, class_ids: Sequence[int], rows: Sequence[Any]) -> tab
     return tables.Table(header, lines)
 
 
+def _class_table(report: Report) -> tables.Table:
+    """Precision and recall of the first method: a row a class, two columns a row of the results."""
+    header, lines = ["class", "episodes"], dict[int, list[str]]()
+    for row in report.classes:
+        if row.method == report.decisive:
+            how = f"{row.shots}-shot, {row.cut}:"
+            header += [f"{how} {what}" for what in ("precision", "recall")] * (
+                f"{how} recall" not in header
+            )
+            name = report.class_names[row.class_id].replace("_", " ")
+            line = lines.setdefault(row.class_id, [name, str(row.episodes)])
+            line += [tables.number(row.precision), tables.number(row.recall)]
+    return tables.Table(header, [*lines.values()])
+
+
 def _episode_table(report: Report) -> tables.Table:
     rows = [
-        [method, str(shots), cut, str(episode_id), report.class_names[class_id], f"{iou:.4f}"]
-        for method, shots, cut, episode_id, class_id, iou in report.episodes
+        [r.method, str(r.shots), r.cut, str(r.episode_id), report.class_names[r.class_id]]
+        + [f"{r.iou:.4f}", r.query, r.supports]
+        for r in report.episodes
     ]
-    return tables.Table(["method", "shots", "cut", "episode", "class", "iou"], rows)
+    header = ["method", "shots", "cut", "episode", "class", "iou", "query", "supports"]
+    return tables.Table(header, rows)
 
 
 def _published_markdown(report: Report) -> list[str]:

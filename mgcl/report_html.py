@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mgcl.published import SOURCE
+from mgcl.report_style import PAGE
 from mgcl.tables import Table, number
 
 if TYPE_CHECKING:
@@ -18,54 +19,17 @@ if TYPE_CHECKING:
 PUBLISHED = f"mIoU from the paper's tables, FB-IoU and class IoUs from its authors' logs: {SOURCE}."
 BINS = 10  # of the histogram of episode IoUs
 COLOURS = ("#0b63c5", "#7fb2ec", "#e8590c", "#f5a97a", "#2b8a3e", "#8fcf9c")
-
-PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, "DejaVu Sans", sans-serif; color: #1c1e22; background: #fff;
-  max-width: 1100px; margin: 0 auto; padding: 1rem; }}
-h1 {{ font-size: 1.5rem; line-height: 1.25; overflow-wrap: anywhere; }}
-h2 {{ font-size: 1.15rem; margin: 2.2rem 0 .7rem; }}
-h3 {{ font-size: 1rem; margin: 1.2rem 0 .3rem; }}
-.wide {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: .3rem .6rem; border-bottom: 1px solid #e4e7eb; text-align: left; }}
-th {{ border-bottom: 2px solid #1c1e22; vertical-align: bottom; }}
-td:first-child {{ min-width: 9rem; }}
-.n {{ text-align: right; white-space: nowrap; }}
-.cards {{ display: grid; gap: .7rem;
-  grid-template-columns: repeat(auto-fill, minmax(10rem, 1fr)); }}
-.card {{ border: 1px solid #e4e7eb; border-radius: .5rem; padding: .5rem .9rem; }}
-.card b {{ display: block; font-size: 1.6rem; line-height: 1.2; }}
-.card small, .faint {{ color: #6b7079; }}
-.bar {{ display: grid; grid-template-columns: clamp(5.5rem, 25%, 12rem) 1fr 2.8rem;
-  gap: .5rem; align-items: center; font-size: .85rem; }}
-.track {{ position: relative; background: #f1f3f5; height: .9rem; }}
-.fill {{ display: block; height: 100%; }}
-.tick {{ position: absolute; top: -.2rem; bottom: -.2rem; width: 3px; margin-left: -1px;
-  background: #1c1e22; }}
-.key {{ display: inline-block; width: .8rem; height: .8rem; margin-right: .3rem; }}
-.legend span {{ margin-right: 1.1rem; white-space: nowrap; font-size: .85rem; }}
-.bins {{ display: flex; align-items: flex-end; gap: 3px; height: 9rem; max-width: 36rem; }}
-.bins div {{ flex: 1; text-align: center; font-size: .75rem; }}
-.bins i {{ display: block; background: #0b63c5; }}
-img {{ max-width: 100%; height: auto; }}
-figure {{ margin: 0 0 1rem; }}
-</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
+INK = "#1c1e22"
 
 
 def to_html(
-    report: "Report", folder: Path, *, table: Table, published: Table | None, plots: Sequence[str]
+    report: "Report",
+    folder: Path,
+    *,
+    table: Table,
+    published: Table | None,
+    classes: Table | None,
+    plots: Sequence[str],
 ) -> str:
     """The whole report as one page.
 
@@ -74,19 +38,25 @@ def to_html(
         folder: where the report's panels and plots lie; panels that are missing are left out.
         table: the rows of the test.
         published: the paper's rows, if it has any.
+        classes: precision and recall, if they are known.
         plots: names of the plots.
     """
     parts = [
         f"<h1>{escape(report.title)}</h1>",
         _cards(report.rows),
         "<h2>Results, percent</h2>",
-        _table(table),
+        _table(table, ours=report.decisive),
         _list(report.notes),
     ]
     if published:
         parts += ["<h2>Published, not measured here</h2>", f"<p>{escape(PUBLISHED)}</p>"]
         parts += [_table(published)]
     parts += ["<h2>IoU of each class, percent</h2>", *_class_bars(report)]
+    if classes:
+        words = "Precision: share of the marked pixels that are right. Recall: share of the "
+        words += "object pixels that are marked. The pixels of a class's episodes are pooled."
+        parts += ["<h2>Precision and recall, percent</h2>", f'<p class="faint">{words}</p>']
+        parts += [_table(classes)]
     parts += _histograms(report.episodes)
     parts += _pictures(report, folder, plots)
     facts = Table(["fact", "value"], list(report.facts.items()))
@@ -101,23 +71,34 @@ def _of_first_method(rows: "Sequence[Row]") -> "list[Row]":
 
 def _cards(rows: "Sequence[Row]") -> str:
     cards = [
-        f'<div class="card"><small>{row.shots}-shot, cut {escape(row.cut)}</small>'
+        f'<div class="card"><small>{row.shots}-shot mIoU</small>'
         f"<b>{number(row.scores.miou)}</b>"
-        f"<small>mIoU, FB-IoU {number(row.scores.fb_iou)}</small></div>"
+        f"<small>FB-IoU {number(row.scores.fb_iou)}</small>"
+        f"<small>cut {escape(row.cut)}</small></div>"
         for row in _of_first_method(rows)
     ]
-    method = f'<p class="faint">{escape(rows[0].method)}</p>' if rows else ""
+    method = f'<div class="faint">{escape(rows[0].method)}</div>' if rows else ""
     return f'{method}<div class="cards">{"".join(cards)}</div>'
 
 
-def _table(table: Table) -> str:
-    classes = [' class="n"' if right else "" for right in table.is_number]
+def _table(table: Table, *, ours: str = "") -> str:
+    """A table; rows of the method `ours` are tinted, and a line parts the numbers of shots."""
+    kinds = [' class="n"' if right else "" for right in table.is_number]
+    if table.header[-1] == "value":
+        kinds[-1] = ' class="words"'
 
-    def line(cells: Sequence[str], tag: str) -> str:
-        marked = zip(cells, classes, strict=True)
-        return "<tr>" + "".join(f"<{tag}{c}>{escape(t)}</{tag}>" for t, c in marked) + "</tr>"
+    def line(cells: Sequence[str], tag: str, look: str = "") -> str:
+        marked = zip(cells, kinds, strict=True)
+        filled = "".join(f"<{tag}{kind}>{escape(text)}</{tag}>" for text, kind in marked)
+        return f"<tr{look}>{filled}</tr>"
 
-    body = "\n".join(line(row, "td") for row in table.rows)
+    lines, before = [], ""
+    for row in table.rows:
+        first = row[table.header.index("shots")] if "shots" in table.header and ours else ""
+        looks = ["group"] * bool(before and first != before) + ["ours"] * (row[0] == ours)
+        lines.append(line(row, "td", f' class="{" ".join(looks)}"' if looks else ""))
+        before = first
+    body = "\n".join(lines)
     return f'<div class="wide"><table>\n{line(table.header, "th")}\n{body}\n</table></div>'
 
 
@@ -137,24 +118,30 @@ def _class_bars(report: "Report") -> Iterator[str]:
     ]
     if any(papers.values()):
         words.append(
-            '<span><i class="key" style="background:#1c1e22;width:3px"></i>the paper</span>'
+            f'<span><i class="key" style="background:{INK};width:3px"></i>the paper</span>'
         )
     yield f'<p class="legend">{"".join(words)}</p>'
     for class_id, name in report.class_names.items():
-        for place, (row, colour) in enumerate(looks):
-            label = escape(name.replace("_", " ")) if place == 0 else ""
-            paper = papers.get(row.shots, {}).get(class_id)
-            yield _bar(label, row.scores.class_iou.get(class_id), colour, paper)
-        yield "<p></p>"
+        bars = [
+            _bar(
+                row.scores.class_iou.get(class_id), colour, papers.get(row.shots, {}).get(class_id)
+            )
+            for row, colour in looks
+        ]
+        label = escape(name.replace("_", " "))
+        yield f'<div class="class"><b>{label}</b><div>{"".join(bars)}</div></div>'
 
 
-def _bar(label: str, value: float | None, colour: str, paper: float | None) -> str:
+def _bar(value: float | None, colour: str, paper: float | None) -> str:
     share = min(100.0, max(0.0, value)) if value is not None and value == value else 0.0
-    tick = f'<i class="tick" style="left:{paper:.2f}%"></i>' if paper is not None else ""
+    tick = words = ""
+    if paper is not None:
+        tick = f'<i class="tick" style="left:{paper:.2f}%"></i>'
+        words = f" <small>paper {paper:.1f}</small>"
     return (
-        f'<div class="bar"><span>{label}</span><span class="track"><i class="fill" '
+        f'<div class="bar"><span class="track"><i class="fill" '
         f'style="width:{share:.2f}%;background:{colour}"></i>{tick}</span>'
-        f'<span class="n">{number(value, 1)}</span></div>'
+        f"<span>{number(value, 1)}{words}</span></div>"
     )
 
 
@@ -162,36 +149,44 @@ def _histograms(episodes: "Iterable[EpisodeRow]") -> Iterator[str]:
     """How many episodes lie in each tenth of IoU, for every method, shots and cut."""
     groups: dict[str, list[float]] = {}
     for row in episodes:
-        groups.setdefault(f"{row.method}, {row.shots}-shot, cut {row.cut}", []).append(row.iou)
-    if groups:
-        yield "<h2>IoU of the episodes, percent</h2>"
+        cut = "" if row.cut == "-" else f", cut {row.cut}"
+        groups.setdefault(f"{row.method}, {row.shots}-shot{cut}", []).append(row.iou)
+    if not groups:
+        return
+    yield "<h2>IoU of the episodes, percent</h2>"
+    yield '<p class="faint">Number of episodes in each tenth of IoU.</p><div class="histograms">'
     for name, ious in groups.items():
         counts = [0] * BINS
         for iou in ious:
             counts[min(BINS - 1, int(iou * BINS / 100))] += 1
         columns = [
-            f'<div>{count}<i style="height:{6.4 * count / max(counts):.2f}rem"></i>'
-            f"{100 * place // BINS}</div>"
+            f'<div>{count}<i style="height:{5 * count / max(counts):.2f}rem"></i>'
+            f"<small>{100 * place // BINS}</small></div>"
             for place, count in enumerate(counts)
         ]
-        mean = sum(ious) / len(ious)
-        yield (
-            f'<h3>{escape(name)} <small class="faint">mean {mean:.1f}, number of episodes in '
-            "each tenth</small></h3>"
-        )
-        yield f'<div class="bins">{"".join(columns)}</div>'
+        mean = f"<small>mean {sum(ious) / len(ious):.1f}</small>"
+        yield f'<div><h3>{escape(name)} {mean}</h3><div class="bins">{"".join(columns)}</div></div>'
+    yield "</div>"
 
 
 def _pictures(report: "Report", folder: Path, plots: Sequence[str]) -> Iterator[str]:
     if plots:
-        yield "<h2>Curves</h2>"
+        yield '<h2>Curves</h2><div class="plots">'
         yield from (_image(folder / plot, plot) for plot in plots)
+        yield "</div>"
     panels = [panel for panel in report.panels if (folder / panel).exists()]
     if panels:
         yield "<h2>Episodes</h2>"
+    of_episode = {
+        (row.shots, row.episode_id): row for row in report.episodes if row.method == report.decisive
+    }
     for heading, group in itertools.groupby(panels, key=_heading):
         yield f"<h3>{escape(heading)}</h3>"
-        yield from (_image(folder / panel, Path(panel).stem) for panel in group)
+        for panel in group:
+            found = re.match(r"(\d+)shot_\w+?_\d+_(\d+)_", Path(panel).stem)
+            row = of_episode.get((int(found[1]), int(found[2]))) if found else None
+            words = f"query {row.query}, supports {row.supports}" if row and row.query else ""
+            yield _image(folder / panel, Path(panel).stem, words, kind="panel")
 
 
 def _heading(panel: str) -> str:
@@ -200,7 +195,7 @@ def _heading(panel: str) -> str:
     return f"{found[1]}-shot, {found[2]}" if found else "episodes"
 
 
-def _image(path: Path, words: str) -> str:
+def _image(path: Path, words: str, caption: str = "", *, kind: str = "plot") -> str:
     """A picture inside the page, as WebP: a panel takes a fifth of its PNG."""
     from PIL import Image
 
@@ -209,7 +204,8 @@ def _image(path: Path, words: str) -> str:
         width, height = image.size
         image.convert("RGB").save(buffer, format="WEBP", quality=85)
     data = base64.b64encode(buffer.getvalue()).decode()
+    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     return (
-        f'<figure><img loading="lazy" width="{width}" height="{height}" alt="{escape(words)}" '
-        f'src="data:image/webp;base64,{data}"></figure>'
+        f'<figure class="{kind}"><img width="{width}" height="{height}" alt="{escape(words)}" '
+        f'src="data:image/webp;base64,{data}">{below}</figure>'
     )

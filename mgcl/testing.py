@@ -1,23 +1,21 @@
-"""Scoring a checkpoint, beside its baselines, and telling about it in numbers and pictures."""
+"""Scoring a checkpoint, beside its baselines, on the same episodes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
-from mgcl import checkpoint, distributed
+from mgcl import checkpoint, console, distributed
 from mgcl.baselines import CosinePrototypes, EverythingForeground
 from mgcl.build import build_network, cuts_to_try, evaluation_loader, resolve_cut
 from mgcl.config import Config, with_values
-from mgcl.datasets.build import EpisodeSet, benchmark
-from mgcl.datasets.episodes import write_manifest
+from mgcl.datasets.build import EpisodeSet
+from mgcl.datasets.episodes import EpisodeSpec, write_manifest
 from mgcl.engine import Evaluation, Setup, evaluate
 from mgcl.model.backbone import build_backbone
-from mgcl.report import EpisodeRow, Report, Row
 
 EVERYTHING, PROTOTYPES = "everything foreground", "cosine prototypes, untrained"
 
@@ -42,6 +40,8 @@ class Result(NamedTuple):
     candidate: Candidate
     shots: int
     evaluation: Evaluation
+    specs: Mapping[int, EpisodeSpec] = MappingProxyType({})
+    """The episodes' images by episode id."""
 
 
 def load_candidates(config: Config, device: torch.device) -> list[Candidate]:
@@ -147,12 +147,10 @@ def score(
     config: Config, candidate: Candidate, part: EpisodeSet, shots: int, setup: Setup
 ) -> Result:
     """Evaluate one candidate on the episodes, at every cut where that has a meaning."""
-    batches = tqdm(
+    batches = console.progress(
         evaluation_loader(part, config),
         desc=f"{shots}-shot, {candidate.name}",
         unit="batch",
-        mininterval=1,
-        disable=None if distributed.is_main() else True,
     )
     evaluation = evaluate(
         candidate.model,
@@ -163,7 +161,7 @@ def score(
         cuts=cuts_to_try(config.test.cut) if candidate.trained else (0.5,),
         vote_share=config.test.vote_share,
     )
-    return Result(candidate, shots, evaluation)
+    return Result(candidate, shots, evaluation, {i: part.dataset.plan(i) for i in part.ids})
 
 
 def write_episodes(config: Config, part: EpisodeSet, shots: int) -> Path:
@@ -171,85 +169,6 @@ def write_episodes(config: Config, part: EpisodeSet, shots: int) -> Path:
     path = config.run_dir / f"episodes_{shots}shot.jsonl"
     write_manifest(path, [part.dataset.plan(i) for i in part.ids])
     return path
-
-
-def cuts(result: Result, wanted: float | str = 0.5) -> dict[str, float]:
-    """Cuts to report, by their words: 0.5, one of one's own, and the calibrated one if there is."""
-    if not result.candidate.trained:
-        return {"-": 0.5}
-    found = {"0.5": 0.5}
-    if wanted not in (0.5, "calibrated"):
-        found[f"{wanted:g}"] = float(wanted)
-    if result.candidate.cut is not None:
-        found[f"calibrated {result.candidate.cut:.2f}"] = result.candidate.cut
-    return found
-
-
-def rows(result: Result, wanted: float | str = 0.5) -> Iterator[Row]:
-    """The scores at every cut that is reported."""
-    for words, cut in cuts(result, wanted).items():
-        yield Row(result.candidate.name, result.shots, words, result.evaluation.scores(cut))
-
-
-def episode_rows(result: Result, wanted: float | str = 0.5) -> Iterator[EpisodeRow]:
-    """The foreground IoU of every episode at every cut that is reported."""
-    name, evaluation = result.candidate.name, result.evaluation
-    for words, cut in cuts(result, wanted).items():
-        ious = evaluation.episode_iou(cut).tolist()
-        ids, classes = evaluation.episode_ids.tolist(), evaluation.episode_class.tolist()
-        for episode_id, class_id, iou in zip(ids, classes, ious, strict=True):
-            yield EpisodeRow(name, result.shots, words, episode_id, class_id, iou)
-
-
-def build_report(
-    config: Config,
-    results: list[Result],
-    *,
-    curves: dict[str, dict[float, float]],
-    panels: list[str],
-) -> Report:
-    """All that the test found out."""
-    bench = benchmark(config)
-    about = {
-        "benchmark": config.data.benchmark,
-        "fold": str(config.data.fold),
-        "backbone": config.model.backbone,
-        "masks": config.masks.generator,
-        "image size": str(config.data.image_size),
-        "training seed": str(config.train.seed),
-        "test seed": str(config.test.seed),
-        "supports": config.test.supports,
-        "test.cut": str(config.test.cut),
-        **{key: value for r in reversed(results) for key, value in r.candidate.facts.items()},
-    }
-    return Report(
-        title=f"MGCL on {config.data.benchmark}, fold {config.data.fold}: {config.run.name}",
-        facts=about,
-        class_names={c: bench.class_names[c] for c in bench.test_class_ids(config.data.fold)},
-        rows=[row for result in results for row in rows(result, config.test.cut)],
-        curves=curves,
-        notes=_notes(results, about),
-        panels=panels,
-        episodes=[row for result in results for row in episode_rows(result, config.test.cut)],
-    )
-
-
-def _notes(results: list[Result], about: dict[str, str]) -> list[str]:
-    first = [r for r in results if r.candidate is results[0].candidate]
-    notes = [
-        f"{r.shots}-shot: {len(r.evaluation.episode_ids)} episodes, "
-        f"{r.evaluation.episodes_per_second:.1f} a second"
-        for r in first
-    ]
-    if "WARNING" in about:
-        notes.insert(0, f"WARNING: {about['WARNING']}.")
-    if "chosen on" in about:
-        notes.append(f"The best epoch was chosen on {about['chosen on']}.")
-    if "calibrated on" in about:
-        notes.append(f"The cut was calibrated on {about['calibrated on']}.")
-    else:
-        notes.append("The checkpoint has no calibrated cut: it was not trained by this program.")
-    return notes
 
 
 def not_beaten(results: list[Result]) -> list[str]:

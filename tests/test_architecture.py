@@ -18,6 +18,7 @@ BUILDERS = {
         "mgcl.build",
         "mgcl.config",
         "mgcl.datasets.build",
+        "mgcl.findings",
         "mgcl.pictures",
         "mgcl.training",
         "mgcl.testing",

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mgcl.metrics import IoUMeter, count_pixels, foreground_iou
+from mgcl.metrics import IoUMeter, count_pixels, foreground_iou, precision_recall
 from tests import oracle
 
 
@@ -82,3 +82,14 @@ def test_the_iou_of_single_images_is_the_definition_s():
     for i, iou in enumerate(foreground_iou(prediction, label).tolist()):
         expected = oracle.scores([prediction[i]], [label[i]], [0])[0]
         assert 100 * iou == pytest.approx(expected)
+
+
+def test_precision_and_recall_are_shares_of_what_is_marked_and_of_what_is_there():
+    label = torch.tensor([[[1, 1, 1, 0, 0, 0, 255]]])
+    prediction = torch.tensor([[[[1, 0, 0, 1, 0, 0, 1]]], [[[0] * 7]]])  # two thresholds
+    counts = count_pixels(prediction, label)[:, 0]
+    found = precision_recall(counts, (label == 1).sum())
+    assert found[0].tolist() == pytest.approx([50, 100 / 3])
+    assert found[1].isnan().tolist() == [True, False] and found[1, 1] == 0
+    nothing = precision_recall(count_pixels(prediction[1, 0], label * 0), torch.tensor([0]))
+    assert nothing.isnan().all()

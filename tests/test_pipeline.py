@@ -1,5 +1,6 @@
 """The three scripts as a user runs them."""
 
+import csv
 import json
 import os
 import re
@@ -49,6 +50,29 @@ def test_the_reports_table_holds_the_model_at_both_cuts_beside_the_baselines(pip
     notes = " ".join(report["notes"])
     assert "1-shot: 7 episodes" in notes and "a second" in notes
     assert "chosen on 6 episodes on held-out images of the training classes" in notes
+
+
+def test_precision_and_recall_agree_with_the_ious_of_the_table(pipeline):
+    report = json.loads((pipeline.folder / "report.json").read_text())
+    rows = {(r["method"], r["shots"], r["cut"]): r["class_iou"] for r in report["rows"]}
+    assert {(r["method"], r["shots"], r["cut"]) for r in report["precision_recall"]} == {*rows}
+    for row in report["precision_recall"]:
+        iou = rows[row["method"], row["shots"], row["cut"]][row["class"]]
+        assert row["iou"] == pytest.approx(iou)
+        p, r = ((row[key] or 0) / 100 for key in ("precision", "recall"))
+        assert row["iou"] == pytest.approx(100 * p * r / (p + r - p * r) if p * r else 0)
+    assert (pipeline.folder / "precision_recall.png").stat().st_size
+
+
+def test_the_list_of_episodes_names_their_images(pipeline):
+    with open(pipeline.folder / "episodes.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    plans = (pipeline.folder / "episodes_5shot.jsonl").read_text().splitlines()
+    ours = [
+        r for r in rows if (r["method"], r["shots"], r["cut"]) == (rows[0]["method"], "5", "0.5")
+    ]
+    for row, plan in zip(ours, map(json.loads, plans), strict=True):
+        assert (row["query"], row["supports"].split()) == (plan["query"], plan["supports"])
 
 
 def test_what_the_scripts_print_leads_to_the_next_step(pipeline):

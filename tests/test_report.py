@@ -11,7 +11,16 @@ import pytest
 
 from mgcl import published, tables
 from mgcl.metrics import Scores
-from mgcl.report import EpisodeRow, Report, Row, to_json, to_markdown, to_text, write_report
+from mgcl.report import (
+    ClassRow,
+    EpisodeRow,
+    Report,
+    Row,
+    to_json,
+    to_markdown,
+    to_text,
+    write_report,
+)
 from mgcl.tables import Table
 from mgcl.visualize import write_png
 
@@ -173,6 +182,16 @@ def test_the_page_has_the_numbers_and_a_tick_where_the_paper_is(tmp_path):
     assert page.words.count("calibrated 0.23") == 1 and "50.0" in page.words
     assert page.ticks == [f"left:{x:.2f}%" for x in (33.75, 46.6, 49.52, 55.5, 28.5)]
     assert written_page(tmp_path, replace(REPORT, facts={})).ticks == []
+
+
+def test_the_page_says_precision_and_recall_of_the_decisive_method(tmp_path):
+    classes = [ClassRow(row.method, 1, row.cut, 0, 9, 10.0, 61.25, 72.5) for row in REPORT.rows]
+    report = replace(REPORT, rows=REPORT.rows[1:], classes=classes)
+    page = written_page(tmp_path, report)
+    start = page.words.index("Precision and recall, percent")
+    assert page.words[start:].count("61.25") == page.words[start:].count("72.50") == 2
+    ((name, episodes, *numbers),) = cells(to_markdown(report).partition("## Precision")[2], "ship")
+    assert (name, episodes, numbers) == ("ship", "9", ["61.25", "72.50"] * 2)
 
 
 def test_what_a_user_names_cannot_become_markup(tmp_path):
