@@ -30,6 +30,17 @@ FREE = {
     *("masks.sam_checkpoint", "masks.compile"),
 }
 
+# By what the runs of a sweep compare.
+COMPARED = {
+    "data": ("benchmark", "fold", "image_size", "min_object", "ignore_label"),
+    "masks": ("generator",),
+    "model": ("backbone", "weights", "mgfe", "background", "decoder_masks"),
+    "train": (
+        *("seed", "epochs", "episodes_per_epoch", "batch_size", "optimizer", "lr", "momentum"),
+        *("weight_decay", "poly_power", "freeze_backbone", "loss", "precision", "validation"),
+    ),
+}
+
 
 def make_reproducible(config: Config) -> None:
     """Seed every generator; with train.deterministic only deterministic algorithms are left."""
@@ -86,6 +97,16 @@ def resolve_cut(wanted: float | str, calibrated: float | None) -> float:
     if wanted != "calibrated":
         return float(wanted)
     return 0.5 if calibrated is None else calibrated
+
+
+def compared_constants(config: Config) -> dict[str, bool | float | str]:
+    """The constants by which the runs of a sweep compare, by "section.key"."""
+    values = config.model_dump(mode="json")
+    return {
+        f"{section}.{key}": values[section][key]
+        for section, keys in COMPARED.items()
+        for key in keys
+    }
 
 
 def different_constants(

@@ -2,13 +2,13 @@
 
 import json
 import os
-import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mgcl import distributed
+from mgcl import board, console, distributed
 from mgcl.files import write_text, writing_in
 
 
@@ -40,14 +40,12 @@ class RunLog:
         write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
         with writing_in(folder):
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+            board.add_layout(self._board)
 
     def say(self, text: str) -> None:
         """Print a line without disturbing a progress bar."""
         if self.active:
-            from tqdm import tqdm
-
-            tqdm.write(text, file=sys.stdout)
-            sys.stdout.flush()
+            console.say(text)
 
     def record(self, kind: str, *, epoch: int, step: int, **values: Any) -> None:
         """Append one object to `log.jsonl`."""
@@ -82,6 +80,12 @@ class RunLog:
                 self._board.flush()
                 with self.path.open("a") as file:
                     os.fsync(file.fileno())
+
+    def constants(self, values: Mapping[str, bool | float | str]) -> None:
+        """Enter the run into TensorBoard's table of runs, by its constants."""
+        if self.active:
+            with writing_in(self.path.parent):
+                board.add_constants(self._board, values)
 
     def close(self) -> None:
         """Flush everything."""

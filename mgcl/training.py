@@ -7,7 +7,6 @@ from types import TracebackType
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from mgcl import distributed, resume
 from mgcl.batches import epoch_batches, load_parts
@@ -15,11 +14,13 @@ from mgcl.build import (
     build_network,
     build_setup,
     changed_constants,
+    compared_constants,
     cuts_to_try,
     evaluation_loader,
     resolve_cut,
 )
 from mgcl.config import Config, to_toml
+from mgcl.console import progress
 from mgcl.datasets.build import EpisodeSet, benchmark, spread
 from mgcl.datasets.episodes import Episode
 from mgcl.engine import Evaluation, evaluate
@@ -91,6 +92,7 @@ class Run:
             write_text(self.folder / "config.toml", to_toml(self.config))
         if found is None:
             self.log.text("config", f"```toml\n{to_toml(self.config)}```")
+            self.log.constants(compared_constants(self.config))
         if changed:
             text = f"resumed from {path} with other constants: {'; '.join(changed)}"
             self.log.say(f"warning: {text}")
@@ -140,14 +142,12 @@ class Run:
         )
         steps = -(-self._size // train.batch_size)
         for batches in epochs:
-            self.bar = tqdm(
+            self.bar = progress(
                 self._counted(batches, loader),
                 desc=f"epoch {self.state.epoch + 1}/{train.epochs}",
                 total=steps,
                 initial=steps - len(batches),
                 unit="step",
-                disable=None if distributed.is_main() else True,
-                mininterval=1,
             )
             yield iter(self.bar)
 
