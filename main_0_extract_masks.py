@@ -11,7 +11,7 @@ Run it again after any interruption: it makes what is missing. Exit status: 0 al
 import sys
 from pathlib import Path
 
-from mgcl import config, distributed
+from mgcl import config, console, distributed
 from mgcl.allocator import keep_freed_memory
 from mgcl.datasets.lists import listed_images
 from mgcl.masks import build_generator
@@ -30,27 +30,35 @@ def main(argv: list[str]) -> int:
         generator = build_generator(constants.masks, device)
         store = MaskStore(constants.masks_dir, generator.spec)
         if distributed.is_main():
-            print(f"{len(images)} images -> {store.root}, by {generator.spec['name']} on {device}")
-        made_here = extract(images, generator, store, shard=shard(constants.masks.shard))
+            console.say(
+                f"{len(images)} images -> {store.root}, by {generator.spec['name']} on {device}"
+            )
+        made_here = extract(
+            images,
+            generator,
+            store,
+            shard=shard(constants.masks.shard),
+            quiet=constants.run.quiet,
+        )
     except StoreFull as error:
-        print(error.strerror, file=sys.stderr)
+        console.fail(error.strerror)
         return 1
     except KeyboardInterrupt:
-        print("stopped; run it again to make the rest", file=sys.stderr)
+        console.fail("stopped; run it again to make the rest")
         return 130
     except (ValueError, FileNotFoundError) as error:
-        print(error, file=sys.stderr)
+        console.fail(error)
         return 2
     except MemoryError as error:  # of the GPU
-        print(error, file=sys.stderr)
+        console.fail(error)
         return 1
     except OSError as error:
-        print(f"{constants.masks_dir} cannot be written: {error}", file=sys.stderr)
+        console.fail(f"{constants.masks_dir} cannot be written: {error}")
         return 1
     # torchrun ends all processes with the first that fails, so none does before all are through
     summary = together(distributed.gather(made_here))
     if distributed.is_main():
-        print(tell(summary))
+        console.say(tell(summary))
     return 1 if summary.unreadable else 0
 
 

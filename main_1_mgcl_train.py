@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mgcl import distributed, interrupt
+from mgcl import console, distributed, interrupt
 from mgcl.config import Config, load_runs_or_exit
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
                 train(config, device)
     except interrupt.Interrupted as stop:
         if distributed.is_main():
-            print(stop)
+            console.say(str(stop))
         return interrupt.STATUS
     except (ValueError, OSError) as error:
         distributed.complain(error)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mgcl import console
 from mgcl.files import atomic_write, keep_as
 
 # The authors' files hold the classifier that the network does not use; these are its shapes.
@@ -183,7 +184,7 @@ def main(argv: Sequence[str]) -> int:
         backbone = state["config"]["model"]["backbone"]
         save(words.to, authors_names(our_names(state["model"]), backbone))
     except CheckpointError as error:
-        print(error, file=sys.stderr)
+        console.fail(error)
         return 1
     print(f"wrote {words.to}")
     return 0

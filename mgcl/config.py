@@ -8,7 +8,6 @@ allowed.
 import argparse
 import json
 import re
-import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +31,8 @@ from pydantic_settings import (
     SettingsConfigDict,
     SettingsError,
 )
+
+from mgcl import console
 
 DEFAULT_CONFIG = Path("configs/isaid_resnet50.toml")
 
@@ -66,6 +67,8 @@ class RunSection(Section):
     """auto takes CUDA where there is one."""
     threads: Count = 0
     """CPU threads for the computation; 0 leaves PyTorch's choice."""
+    quiet: bool = False
+    """No words and no progress bars, on the command line also --quiet; warnings and errors stay."""
 
 
 class DataSection(Section):
@@ -305,13 +308,15 @@ def load(argv: Sequence[str], *, prog: str | None = None) -> Config:
         ConfigError: unknown key, wrong type, impossible value, missing or broken file.
         SystemExit: after `--help`.
     """
-    usage = "%(prog)s [--config FILE] [--section.key VALUE ...]"
+    usage = "%(prog)s [--config FILE] [--quiet] [--section.key VALUE ...]"
     parser = argparse.ArgumentParser(prog=prog, usage=usage, allow_abbrev=False)
     parser.add_argument(
         "--config", type=Path, default=DEFAULT_CONFIG, help=f"TOML file (default: {DEFAULT_CONFIG})"
     )
     command_line: CliSettingsSource[Any] = CliSettingsSource(Config, root_parser=parser)
-    words, unknown = parser.parse_known_args(argv)
+    parser.add_argument("--quiet", action="store_true", help="short for --run.quiet true")
+    short = {"--quiet": ["--run.quiet", "true"]}
+    words, unknown = parser.parse_known_args([w for word in argv for w in short.get(word, [word])])
     if unknown:
         raise ConfigError(_unknown_word(unknown[0]))
     path = Path(words.config)
@@ -332,10 +337,12 @@ def load(argv: Sequence[str], *, prog: str | None = None) -> Config:
 def load_or_exit(argv: Sequence[str], *, prog: str | None = None) -> Config:
     """As `load`, for a script: a mistake is printed and ends the program with status 2."""
     try:
-        return load(argv, prog=prog)
+        config = load(argv, prog=prog)
     except ConfigError as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(2) from None
+        console.fail(error)
+        raise SystemExit(console.USAGE) from None
+    console.set_quiet(config.run.quiet)
+    return config
 
 
 def load_runs_or_exit(argv: Sequence[str], *, prog: str | None = None) -> list[Config]:

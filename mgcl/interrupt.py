@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
-from mgcl import distributed
+from mgcl import console, distributed
 
-STATUS = 75  # EX_TEMPFAIL of sysexits.h: stopped, saved, to be started again
+STATUS = console.STOPPED
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 T = TypeVar("T")

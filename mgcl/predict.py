@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mgcl import console
+
 if TYPE_CHECKING:  # imported where it is used: --help does without
     from mgcl.config import Config
     from mgcl.predict_files import Results, StoredMaps
@@ -107,11 +109,12 @@ def _constants(checkpoint: Path, file: Path | None) -> "Config":
 def main(argv: Sequence[str] | None = None) -> int:
     """Segment what the command line names; returns the exit status."""
     words = _parser().parse_args(argv)
+    console.set_quiet(words.quiet)
     try:
         return _segment(words)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        console.fail(error)
+        return console.USAGE
 
 
 def _segment(words: argparse.Namespace) -> int:
@@ -133,11 +136,10 @@ def _segment(words: argparse.Namespace) -> int:
     )
     files.set_support(predictor, pairs, words.label_id, maps)
     results.write_facts(**_facts(predictor, words))
-    tiles, unreadable = _predict_all(predictor, queries, results, maps, quiet=words.quiet)
+    tiles, unreadable = _predict_all(predictor, queries, results, maps)
     _write_overview(words, predictor, tiles)
-    if not words.quiet:
-        print(f"{len(queries) - unreadable} of {len(queries)} images segmented: {words.to}")
-    return 1 if unreadable else 0
+    console.say(f"{len(queries) - unreadable} of {len(queries)} images segmented: {words.to}")
+    return console.WRONG if unreadable else console.DONE
 
 
 def _pairs(words: Sequence[Path]) -> list[tuple[Path, Path]]:
@@ -151,19 +153,15 @@ def _predict_all(
     queries: Mapping[str, Path],
     results: "Results",
     maps: "StoredMaps | None",
-    *,
-    quiet: bool,
 ) -> tuple[list["Tile"], int]:
     """Segment and write every query: tiles of the first few, number of those left out."""
-    from tqdm import tqdm
-
     from mgcl.predict_files import count_windows, predict_file
     from mgcl.visualize import found_tile
 
     tiles: list[Tile] = []
     unreadable, side = 0, 256 * max(1, 4 - len(queries))  # few pictures may be larger
     total = count_windows(predictor, queries.values())
-    with tqdm(total=total, unit="window", disable=True if quiet else None) as bar:
+    with console.progress(total=total, unit="window") as bar:
         for name, path in queries.items():
             try:
                 image, prediction = predict_file(predictor, path, maps, bar.update)
@@ -244,7 +242,7 @@ def _parser() -> argparse.ArgumentParser:
     text = "constants, for a checkpoint that holds none (the authors'), or other ones"
     add("--config", type=Path, metavar="FILE", help=text)
     add("--device", choices=("auto", "cuda", "cpu"), default="auto", help="(%(default)s)")
-    add("--quiet", action="store_true", help="say nothing but what is wrong")
+    console.add_quiet(parser)
     return parser
 
 

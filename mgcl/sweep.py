@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+from mgcl import console
 from mgcl.config import ConfigError, to_toml
 from mgcl.files import write_text
 from mgcl.sweep_jobs import ABLATIONS, FULL, Job, is_complete, plan
@@ -31,6 +32,7 @@ def main(argv: Sequence[str], *, scripts: Path = SCRIPTS) -> int:
     argv = list(argv)
     end = argv.index("--") if "--" in argv else len(argv)
     options = _parser().parse_args(argv[:end])
+    console.set_quiet(options.quiet)
     try:
         jobs = plan(
             options.config,
@@ -41,23 +43,23 @@ def main(argv: Sequence[str], *, scripts: Path = SCRIPTS) -> int:
             overrides=argv[end + 1 :],
         )
     except ConfigError as error:
-        print(error, file=sys.stderr)
-        return 2
+        console.fail(error)
+        return console.USAGE
     missing = [job for job in jobs if not is_complete(job)]
-    print(f"{len(jobs)} runs, {len(jobs) - len(missing)} of them complete", flush=True)
+    console.say(f"{len(jobs)} runs, {len(jobs) - len(missing)} of them complete")
     try:
         failures = run_all(missing, scripts, find_devices(jobs[0].config.run.device))
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on from here", file=sys.stderr)
-        return 130
+        console.fail("interrupted: the same command goes on from here")
+        return console.INTERRUPTED
     text, paths = write_tables(
         jobs[0].config.run.root / f"{options.config.stem}_sweep",
         [job for job in jobs if job.name not in failures],
         missing=[*failures],
     )
-    print("\n" + text + "".join(f"wrote {path}\n" for path in paths))
+    console.say("\n" + text + "".join(f"wrote {path}\n" for path in paths))
     for name, reason in failures.items():
-        print(f"FAILED {name}: {reason}", file=sys.stderr)
+        console.fail(f"FAILED {name}: {reason}")
     return 1 if failures else 0
 
 
@@ -76,7 +78,7 @@ def run_all(jobs: Sequence[Job], scripts: Path, devices: Sequence[str]) -> dict[
         try:
             for number, future in enumerate(as_completed(futures), start=1):
                 name, reason = futures[future].name, future.result()
-                print(f"[{number}/{len(jobs)}] {name}: {reason or 'done'}", flush=True)
+                console.say(f"[{number}/{len(jobs)}] {name}: {reason or 'done'}")
                 if reason:
                     failures[name] = reason
         except KeyboardInterrupt:  # the terminal has interrupted the running processes as well
@@ -108,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(name, nargs="+", type=_numbers, metavar="N", default=first, help=text)
 
     parser.add_argument("config", type=Path, help="TOML file of the experiment")
+    console.add_quiet(parser)
     numbers("--folds", "0..2", "default: 0 1 2")
     numbers("--seeds", "0", "as 0 1 2 or 0..2; default: 0")
     numbers("--shots", None, "default: test.shots of the config")
@@ -149,7 +152,7 @@ def _train_and_test(job: Job, scripts: Path, device: str) -> str:
     done = job.config.run_dir / "sweep.toml"
     log.parent.mkdir(parents=True, exist_ok=True)
     done.unlink(missing_ok=True)
-    print(f"{job.name}: running, see {log}", flush=True)
+    console.say(f"{job.name}: running, see {log}")
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": device} if device else None
     for script in (TRAIN, TEST):
         with log.open("ab") as output:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mgcl import console
 from mgcl.files import atomic_write
 from mgcl.paint import (
     FALSE_ALARM,
@@ -199,11 +200,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     words, constants = _parser().parse_known_args(sys.argv[1:] if argv is None else argv)
     try:
         config = load(constants, prog="python -m mgcl.visualize")
+        console.set_quiet(config.run.quiet)
         drawn = _draw(with_values(config, test={"max_episodes": 0}), words)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(drawn)
+        console.fail(error)
+        return console.USAGE
+    console.say(str(drawn))
     return 0
 
 

@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
+from mgcl import console
 from mgcl.config import Config, load_or_exit
 from mgcl.masks.store import MaskStore
 
@@ -52,13 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not config.data.root.is_dir():
             raise ValueError(f"no folder {config.data.root}: set data.root (see data/README.md)")
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        console.fail(error)
+        return console.WRONG
     found = Findings([], [])
     entries = [*check_lists(config, bench, found), *check_manifest(config, bench, found)]
     store = open_store(config, found)
     images = by_image(bench, entries)
-    with tqdm(total=len(images), unit="image", disable=None) as progress:
+    with console.progress(total=len(images), unit="image") as progress:
         problems = check_images(config.data.root, bench, images, store, progress)
     problems = [*found.problems, *problems]
     print(*found.notes, sep="\n", end="\n" * bool(found.notes))
@@ -138,7 +138,7 @@ def check_images(
     bench: Benchmark,
     images: dict[str, list[Entry]],
     store: MaskStore | None,
-    progress: tqdm,
+    progress: Any,
 ) -> list[Problem]:
     """Problems of all images, in list order."""
 

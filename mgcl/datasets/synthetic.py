@@ -17,8 +17,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
+from .. import console
 from ..files import write_bytes
 from .benchmarks import BENCHMARKS, SPLITS, Benchmark
 from .lists import Entry, write_lists
@@ -51,7 +51,7 @@ def write_synthetic(
     record = BENCHMARKS[benchmark]
     tasks = list(_tasks(Path(root), record, train_images, val_images, size, seed))
     entries: list[Entry] = []
-    for found in tqdm(_map(tasks, processes), total=len(tasks), unit="scene", disable=None):
+    for found in console.progress(_map(tasks, processes), total=len(tasks), unit="scene"):
         entries += found
     if benchmark == "dlrsd":
         entries = [entry._replace(split=split) for split in SPLITS for entry in entries]
@@ -114,8 +114,8 @@ def _encode(picture: np.ndarray, suffix: str) -> bytes:
     return encoded.getvalue()
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Command line."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns 0."""
     parser = argparse.ArgumentParser(
         prog="python -m mgcl.datasets.synthetic", description=(__doc__ or "").splitlines()[0]
     )
@@ -125,7 +125,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", type=int, default=256, help="side in pixels (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="other scenes for another seed")
     parser.add_argument("--benchmark", choices=sorted(BENCHMARKS), default="isaid")
+    console.add_quiet(parser)
     args = parser.parse_args(argv)
+    console.set_quiet(args.quiet)
     started = time.perf_counter()
     write_synthetic(
         args.to,
@@ -136,8 +138,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         benchmark=args.benchmark,
     )
     count = args.train + args.val
-    print(f"{count} scenes in {time.perf_counter() - started:.1f} s: {args.to}")
+    console.say(f"{count} scenes in {time.perf_counter() - started:.1f} s: {args.to}")
+    return console.DONE
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -10,7 +10,6 @@ import functools
 import io
 import os
 import pickle
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -18,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from mgcl import console
 from mgcl.masks.extract import StoreFull, explain_full
 from mgcl.masks.mask_map import merge_masks
 from mgcl.masks.store import MANIFEST, MaskStore
@@ -147,7 +146,7 @@ def convert(
     work = functools.partial(_convert_one, store)
     with (
         ProcessPoolExecutor(workers) as pool,
-        tqdm(total=len(todo), unit="image", disable=None) as bar,
+        console.progress(total=len(todo), unit="image") as bar,
     ):
         for path, problem in zip(
             todo.values(), pool.map(work, todo, todo.values(), chunksize=8), strict=True
@@ -185,16 +184,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--to", type=Path, required=True, help="folder of the new mask store")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    console.add_quiet(parser)
     words = parser.parse_args(argv)
+    console.set_quiet(words.quiet)
     try:
         made, found, left_out = convert(words.folder, words.to, workers=words.workers)
     except StoreFull as error:
-        print(error.strerror, file=sys.stderr)
+        console.fail(error.strerror)
         return 1
     except ValueError as error:
-        print(error, file=sys.stderr)
+        console.fail(error)
         return 2
-    print(f"{made} made, {found} were there, {len(left_out)} left out -> {words.to}")
+    console.say(f"{made} made, {found} were there, {len(left_out)} left out -> {words.to}")
     return 1 if left_out else 0
 
 

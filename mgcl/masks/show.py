@@ -5,15 +5,14 @@ and a summary of the whole store: masks an image, coverage, and the sizes of mas
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
-from tqdm import tqdm
 
+from mgcl import console
 from mgcl.files import atomic_write, write_json
 from mgcl.imagefile import read_image
 from mgcl.masks.images import find_images
@@ -56,7 +55,7 @@ def overlay(image: np.ndarray, mask_map: np.ndarray, key: str) -> np.ndarray:
 
 def summarise(store: MaskStore, keys: Sequence[str], folder: Path) -> str:
     """Write summary.json and summary.png (three histograms); return the summary in words."""
-    found = [facts(store.load(key)) for key in tqdm(keys, unit="map", desc="summary", disable=None)]
+    found = [facts(store.load(key)) for key in console.progress(keys, unit="map", desc="summary")]
     counts = np.array([f.masks for f in found])
     coverage = np.array([f.coverage for f in found])
     shares = np.concatenate([f.shares for f in found])
@@ -109,20 +108,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("keys", nargs="*", help=f"images to show (left out: {_SHOWN} of them)")
     parser.add_argument("--images", type=Path, help="folder with the images, searched below")
     parser.add_argument("--to", type=Path, default=Path("runs/masks"), help="folder to write into")
+    console.add_quiet(parser)
     words = parser.parse_args(argv)
+    console.set_quiet(words.quiet)
     try:
         store = MaskStore(words.store)
         keys = store.keys()
         if not keys:
             raise MaskStoreError(f"no mask maps in {words.store}")
-        print(summarise(store, keys, words.to))
+        console.say(summarise(store, keys, words.to))
         if words.images:
             chosen = words.keys or keys[:: max(1, len(keys) // _SHOWN)][:_SHOWN]
             _write_overlays(store, chosen, find_images(words.images), words.to)
     except ValueError as error:
-        print(error, file=sys.stderr)
+        console.fail(error)
         return 2
-    print(f"written to {words.to}")
+    console.say(f"written to {words.to}")
     return 0
 
 

@@ -1,0 +1,106 @@
+"""The command `mgcl`, what programs say, and their exit statuses."""
+
+import importlib
+import os
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from mgcl import __version__, console
+from mgcl.__main__ import COMMANDS, STATUSES, main
+from mgcl.config import load, load_or_exit
+from tests.small_run import REPOSITORY
+from tests.test_architecture import FILES, module_name
+
+
+def test_every_program_is_a_command_and_every_command_a_program():
+    programs = {module_name(p) for p in FILES if '__name__ == "__main__"' in p.read_text()}
+    assert programs - {"mgcl.__main__"} == {module for module, _ in COMMANDS.values()}
+    for module, _ in COMMANDS.values():
+        assert callable(importlib.import_module(module).main)
+
+
+def test_without_words_the_commands_are_listed_with_a_line_each(capsys):
+    assert main([]) == main(["--help"]) == 0
+    said = capsys.readouterr().out
+    for name, (_, text) in COMMANDS.items():
+        assert f"  {name:14} {text}\n" in said
+    assert all(f"  {number:<4} {text}" in said for number, text in STATUSES.items())
+    assert max(map(len, said.splitlines())) <= 100
+
+
+def test_a_command_hands_its_words_on_and_its_status_back(tmp_path, capsys):
+    words = ["--to", str(tmp_path), "--train", "1", "--val", "1", "--size", "32", "--quiet"]
+    assert main(["synthetic", *words]) == console.DONE
+    assert (tmp_path / "splits").is_dir() and capsys.readouterr().out == ""
+    assert main(["masks", "show", str(tmp_path / "none")]) == console.USAGE
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [(["swep"], "do you mean 'sweep'?"), (["mask", "show"], "do you mean 'masks show'?")]
+    + [(["x"], "mgcl --help lists them")],
+)
+def test_an_unknown_command_is_named_with_the_nearest(capsys, words, said):
+    assert main(words) == console.USAGE
+    assert said in capsys.readouterr().err
+
+
+def test_the_version_is_told_and_nothing_heavy_imported():
+    code = "import sys, mgcl.__main__ as m; m.main(['--help']); print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for heavy in ("torch", "numpy", "pydantic", "tqdm"):
+        assert f"'{heavy}'" not in done.stdout
+    words = [sys.executable, "-m", "mgcl", "--version"]
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout == f"mgcl {__version__}\n"
+
+
+def test_the_package_lists_all_its_folders_and_scripts():
+    built = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    folders = {p.parent.relative_to(REPOSITORY) for p in REPOSITORY.glob("mgcl/**/__init__.py")}
+    setuptools = built["tool"]["setuptools"]
+    assert set(setuptools["packages"]) == {".".join(folder.parts) for folder in folders}
+    assert set(setuptools["py-modules"]) == {path.stem for path in REPOSITORY.glob("main_*.py")}
+    assert setuptools["dynamic"]["version"] == {"attr": "mgcl.__version__"}
+
+
+def test_colours_are_on_a_terminal_only_and_no_color_takes_them_away(monkeypatch, capsys):
+    console.fail("bad")
+    assert capsys.readouterr().err == "error: bad\n"
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    console.warn("odd")
+    assert capsys.readouterr().err == "\033[33mwarning:\033[0m odd\n"
+    monkeypatch.setenv("NO_COLOR", "1")
+    console.warn("odd")
+    assert capsys.readouterr().err == "warning: odd\n"
+
+
+def test_progress_leaves_nothing_in_a_log(tmp_path):
+    code = "from mgcl.console import progress; print(sum(progress(range(9))))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("36\n", "")
+
+
+def test_every_progress_bar_is_a_quiet_one():
+    users = [module_name(p) for p in FILES if "import tqdm" in p.read_text()]
+    assert set(users) <= {"mgcl.console", "mgcl.masks.extract"}  # whose `quiet` is an argument
+
+
+def test_quiet_is_a_short_form_and_silences_words_alone(capsys):
+    config = ["--config", str(REPOSITORY / "configs/demo.toml")]
+    assert load([*config, "--quiet"]) == load([*config, "--run.quiet", "true"])
+    try:
+        load_or_exit([*config, "--quiet"])
+        console.say("heard")
+        console.warn("odd")
+    finally:
+        load_or_exit(config)
+    console.say("again")
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("again\n", "warning: odd\n")
+    assert "TQDM_DISABLE" not in os.environ
