@@ -135,7 +135,7 @@ def test_weights_of_another_sam_2_or_torn_ones_are_refused(fake_sam2, tmp_path):
         build_generator(MasksSection(generator="sam2", sam_checkpoint=foreign))
 
 
-@pytest.mark.parametrize("page", ["docs/masks.md", "README.md"])
+@pytest.mark.parametrize("page", ["docs/masks.md"])
 def test_the_example_of_an_own_generator_in_the_docs_runs(tmp_path, monkeypatch, page):
     text = (Path(__file__).resolve().parents[1] / page).read_text()
     (example,) = re.findall(r"```python\n(# my_masks.py.*?)```", text, re.DOTALL)
