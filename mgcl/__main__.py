@@ -1,30 +1,26 @@
-"""All programs under one name: `mgcl COMMAND ...` once installed, or `python -m mgcl COMMAND ...`.
+"""The package's programs by one name: `mgcl COMMAND ...` once installed, or `python -m mgcl ...`.
 
-A command is imported when it is asked for, so that this list costs nothing.
+They stand beside the three numbered scripts. A command is imported when it is asked for, so that
+this list costs nothing.
 """
 
 import difflib
-import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mgcl import __version__, console
 
-# Command -> its module, whose main(words) returns the exit status, and what it does.
 COMMANDS = {
-    "synthetic": ("mgcl.datasets.synthetic", "write the synthetic benchmark, nothing to download"),
-    "prepare": ("mgcl.datasets.prepare", "make a benchmark from downloads or one's own images"),
-    "check": ("mgcl.datasets.check", "name everything that is wrong with a data set"),
-    "extract": ("main_0_extract_masks", "step 0: images -> mask maps"),
-    "train": ("main_1_mgcl_train", "step 1: episodes -> checkpoints"),
-    "test": ("main_2_mgcl_test", "step 2: checkpoints -> scores, report, panels"),
-    "predict": ("mgcl.predict", "segment images by example"),
-    "visualize": ("mgcl.visualize", "draw an episode before and after mask guidance"),
-    "sweep": ("mgcl.sweep", "all folds, seeds and ablations, with the field's table"),
-    "masks show": ("mgcl.masks.show", "overlays and a summary of mask maps"),
-    "masks convert": ("mgcl.masks.convert", "the authors' mask caches -> mask maps"),
-    "checkpoint": ("mgcl.checkpoint", "write a checkpoint under the authors' names"),
-    "config": ("mgcl.config_reference", "all constants, with type, default and meaning"),
+    "synthetic": "write the synthetic benchmark, nothing to download",
+    "prepare": "make a benchmark from downloads or one's own images",
+    "check": "name everything that is wrong with a data set",
+    "predict": "segment images by example",
+    "visualize": "draw an episode before and after mask guidance",
+    "sweep": "all folds, seeds and ablations, with the field's table",
+    "masks show": "overlays and a summary of mask maps",
+    "masks convert": "the authors' mask caches -> mask maps",
+    "checkpoint": "write a checkpoint under the authors' names",
+    "config": "all constants, with type, default and meaning",
 }
 
 STATUSES = {
@@ -47,16 +43,63 @@ def main(argv: Sequence[str]) -> int:
     for length in (2, 1):
         name = " ".join(argv[:length])
         if name in COMMANDS:
-            module = importlib.import_module(COMMANDS[name][0])
-            return module.main(list(argv[length:]))
+            return find(name)(list(argv[length:]))
     console.fail(f"no command {argv[0]!r}: {_nearest(argv)}")
     return console.USAGE
 
 
+def find(name: str) -> Callable[[list[str]], int]:
+    """The main function of a command, imported now."""
+    match name:
+        case "synthetic":
+            from mgcl.datasets.synthetic import main as synthetic
+
+            return synthetic
+        case "prepare":
+            from mgcl.datasets.prepare import main as prepare
+
+            return prepare
+        case "check":
+            from mgcl.datasets.check import main as check
+
+            return check
+        case "predict":
+            from mgcl.predict import main as predict
+
+            return predict
+        case "visualize":
+            from mgcl.visualize import main as visualize
+
+            return visualize
+        case "sweep":
+            from mgcl.sweep import main as sweep
+
+            return sweep
+        case "masks show":
+            from mgcl.masks.show import main as masks_show
+
+            return masks_show
+        case "masks convert":
+            from mgcl.masks.convert import main as masks_convert
+
+            return masks_convert
+        case "checkpoint":
+            from mgcl.checkpoint import main as checkpoint
+
+            return checkpoint
+        case "config":
+            from mgcl.config_reference import main as config
+
+            return config
+    raise ValueError(f"no command {name!r}")
+
+
 def overview() -> str:
     """The commands with a line each, and the exit statuses."""
-    lines = ["usage: mgcl COMMAND ... (mgcl COMMAND --help says more)", "", "commands:"]
-    lines += [f"  {name:14} {text}" for name, (_, text) in COMMANDS.items()]
+    lines = ["usage: mgcl COMMAND ... (mgcl COMMAND --help says more)"]
+    lines += ["beside main_0_extract_masks.py, main_1_mgcl_train.py, main_2_mgcl_test.py"]
+    lines += ["", "commands:"]
+    lines += [f"  {name:14} {text}" for name, text in COMMANDS.items()]
     lines += ["", "exit status:"] + [f"  {number:<4} {text}" for number, text in STATUSES.items()]
     return "\n".join(lines)
 
