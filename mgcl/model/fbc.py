@@ -7,9 +7,8 @@ and the background half: with q' = q / (|q| + e) and e = 1e-5,
 
 where l is the resized foreground label of the support pixel, and likewise for the background.
 
-The mask-guided features are [f, A P]: f the pixel's own feature, A the one-hot assignment of pixels
-to masks, P the masks' means. Their product f_q . f_s + A_q P_q P_s' A_s' needs P_q P_s' only, one
-number for each pair of masks.
+The mask-guided feature of a pixel is [f, m]: its own feature and the mean of its mask. In their
+product f_q . f_s + m_q . m_s the second part is one number for each pair of masks.
 """
 
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mgcl.model.mgfe import prototypes
+from mgcl.model.mgfe import pick, prototypes
 
 EPSILON = 1e-5
 
@@ -29,58 +28,61 @@ class Guided(NamedTuple):
 
     pixels: Tensor
     """(B, h*w, C) the pixels' own features."""
-    assigned: Tensor | None
-    """(B, h*w, M) the one-hot assignment to masks; None without masks."""
+    ids: Tensor | None
+    """(B, h*w) the pixels' masks, see `mgfe.mask_ids`; None without masks."""
     means: Tensor | None
-    """(B, M, C) the masks' mean features; None without masks."""
+    """(B, 1 + M, C) the masks' mean features, row 0 zeros; None without masks."""
     norm: Tensor
     """(B, h*w) length of the joint feature, float32; `unit` leaves it as it was."""
     size: tuple[int, int]
     """(h, w)."""
 
+    @property
+    def scale(self) -> Tensor:
+        """(B, h*w, 1) what makes a joint feature one of unit length."""
+        return (1 / (self.norm + EPSILON))[..., None]
+
     def unit(self) -> "Guided":
-        """Divide each pixel's joint feature by (length + epsilon), as a query's."""
-        scale = (1 / (self.norm + EPSILON))[..., None]
-        assigned = self.assigned * scale if self.assigned is not None else None
-        return self._replace(pixels=self.pixels * scale, assigned=assigned)
+        """Divide the pixels' own features by (length + epsilon), as a query's."""
+        return self._replace(pixels=self.pixels * self.scale)
 
     def part(self, pixels: slice) -> "Guided":
         """Some of the pixels; `size` is that of the whole."""
-        assigned = self.assigned[:, pixels] if self.assigned is not None else None
-        return self._replace(
-            pixels=self.pixels[:, pixels], assigned=assigned, norm=self.norm[:, pixels]
-        )
+        ids = self.ids[:, pixels] if self.ids is not None else None
+        return self._replace(pixels=self.pixels[:, pixels], ids=ids, norm=self.norm[:, pixels])
 
 
-def guide(feature: Tensor, assigned: Tensor | None) -> Guided:
+def guide(feature: Tensor, ids: Tensor | None) -> Guided:
     """Join each pixel's feature with its mask's mean.
 
     Args:
         feature: (B, C, h, w).
-        assigned: (B, h*w, M) from `mgfe.assignment`; None leaves the features as they are.
+        ids: (B, h*w) from `mgfe.mask_ids`; None leaves the features as they are.
     """
     with torch.autocast(feature.device.type, enabled=False):  # lengths in float32 at least
         feature = feature.to(torch.promote_types(feature.dtype, torch.float32))
         pixels = feature.flatten(2).transpose(1, 2)  # (B, h*w, C)
         square = torch.linalg.vector_norm(pixels, dim=-1).square()
         means = None
-        if assigned is not None:
-            assigned = assigned.to(feature.dtype)
-            means = prototypes(pixels, assigned)
-            # A row of `assigned` picks one mask, so |A P|^2 = A |P|^2.
-            square = square + (assigned @ means.square().sum(dim=-1, keepdim=True))[..., 0]
+        if ids is not None:
+            means = prototypes(pixels, ids)
+            square = square + pick(means.square().sum(dim=-1, keepdim=True), ids)[..., 0]
         norm = square.clamp_min(1e-20).sqrt()
-    return Guided(pixels, assigned, means, norm, _size(feature))
+    return Guided(pixels, ids, means, norm, _size(feature))
 
 
 def similarity(query: Guided, support: Guided) -> Tensor:
-    """Products of all pairs of pixels, clamped at 0: -> (B, hs*ws, hq*wq)."""
+    """Products of all pairs of pixels, the query's of unit length, at least 0.
+
+    Returns:
+        (B, hs*ws, hq*wq).
+    """
     product = support.pixels @ query.pixels.transpose(1, 2)
-    if query.assigned is not None and support.assigned is not None:
+    if query.ids is not None and support.ids is not None:
         assert query.means is not None and support.means is not None
-        pairs = support.means @ query.means.transpose(1, 2)  # (B, M, M)
-        pairs = pairs @ query.assigned.transpose(1, 2)  # (B, M, hq*wq)
-        product.baddbmm_(support.assigned.to(product.dtype), pairs)
+        pairs = query.means @ support.means.transpose(1, 2)  # (B, 1 + Mq, 1 + Ms)
+        pairs = pick(pairs, query.ids) * query.scale  # (B, hq*wq, 1 + Ms)
+        product += pick(pairs.transpose(1, 2), support.ids)
     return product.relu_()
 
 

@@ -8,31 +8,52 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def assignment(mask_map: Tensor, size: tuple[int, int], max_masks: int = 128) -> Tensor:
-    """Which mask each pixel of a feature map lies in, one-hot.
+def mask_ids(mask_map: Tensor, size: tuple[int, int], max_masks: int = 128) -> Tensor:
+    """Which mask each pixel of a feature map lies in.
 
     Args:
         mask_map: (B, H, W) uint8, 0 = no mask, i = mask i.
         size: (h, w) of the feature map; the map is sampled by torch's `nearest`, floor(i * H / h).
-        max_masks: largest mask number M.
+        max_masks: largest mask number that counts.
 
     Returns:
-        (B, h*w, min(M, h*w)) float32, a row of zeros for a pixel in no mask.
+        (B, h*w) int64, 0 = no mask. Numbers are at most h*w: where the map's own could be larger, a
+        mask is called by its first pixel, counted from 1.
     """
-    ids = F.interpolate(mask_map[:, None], size=size, mode="nearest").flatten(1)  # (B, h*w)
-    if ids.shape[1] < max_masks:  # fewer pixels than numbers: a mask is called by its first pixel
-        same = ids[:, :, None] == ids[:, None, :]
-        earlier = same.tril(-1).any(dim=2)  # (B, h*w) not the first pixel of its mask
-        counted = ~earlier & (ids > 0) & (ids <= max_masks)
-        return (same & counted[:, None]).float()
-    numbers = torch.arange(1, max_masks + 1, device=ids.device, dtype=ids.dtype)
-    return (ids[..., None] == numbers).float()  # (B, h*w, M)
+    ids = F.interpolate(mask_map[:, None], size=size, mode="nearest").flatten(1).long()
+    ids = ids * (ids <= max_masks)
+    if ids.shape[1] >= max_masks:
+        return ids
+    same = ids[:, :, None] == ids[:, None, :]  # (B, h*w, h*w)
+    return (same.byte().argmax(dim=2) + 1) * (ids > 0)
 
 
-def prototypes(pixels: Tensor, assigned: Tensor) -> Tensor:
-    """Mean feature of every mask: (B, h*w, C), (B, h*w, M) -> (B, M, C); zeros if empty."""
-    count = assigned.sum(dim=1)[..., None]  # (B, M, 1)
-    return assigned.transpose(1, 2) @ pixels / (count + 1e-8)
+def prototypes(pixels: Tensor, ids: Tensor, max_masks: int = 128) -> Tensor:
+    """Mean feature of every mask.
+
+    Args:
+        pixels: (B, h*w, C).
+        ids: (B, h*w) from `mask_ids`.
+        max_masks: largest mask number.
+
+    Returns:
+        (B, 1 + M, C), M = min(max_masks, h*w): row i is that of mask i; zeros if it is empty, and
+        in row 0.
+    """
+    B, P, C = pixels.shape
+    M = min(max_masks, P)
+    rows = _rows(ids, 1 + M)
+    sums = pixels.new_zeros(B * (1 + M), C).index_add(0, rows, pixels.reshape(B * P, C))
+    count = pixels.new_zeros(B * (1 + M)).index_add(0, rows, pixels.new_ones(B * P))
+    is_mask = torch.arange(1 + M, device=ids.device) > 0
+    share = is_mask / (count.view(B, 1 + M) + 1e-8)
+    return sums.view(B, 1 + M, C) * share[..., None]
+
+
+def pick(table: Tensor, ids: Tensor) -> Tensor:
+    """The row of each pixel's mask: (B, 1 + M, N), (B, P) -> (B, P, N)."""
+    rows = _rows(ids, table.shape[1])
+    return table.flatten(0, 1).index_select(0, rows).unflatten(0, ids.shape)
 
 
 def mask_mean(feature: Tensor, mask_map: Tensor, max_masks: int = 128) -> Tensor:
@@ -48,6 +69,12 @@ def mask_mean(feature: Tensor, mask_map: Tensor, max_masks: int = 128) -> Tensor
     """
     B, C, h, w = feature.shape
     pixels = feature.flatten(2).transpose(1, 2)  # (B, h*w, C)
-    assigned = assignment(mask_map, (h, w), max_masks).to(feature.dtype)
-    means = assigned @ prototypes(pixels, assigned)  # (B, h*w, C)
+    ids = mask_ids(mask_map, (h, w), max_masks)
+    means = pick(prototypes(pixels, ids, max_masks), ids)  # (B, h*w, C)
     return means.transpose(1, 2).reshape(B, C, h, w)
+
+
+def _rows(ids: Tensor, count: int) -> Tensor:
+    """(B, P) -> (B*P,) rows of a (B, count, ...) table whose first two dims are flattened."""
+    images = torch.arange(len(ids), device=ids.device)[:, None]
+    return (images * count + ids).flatten()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mgcl.model.backbone import Backbone, build_backbone
 from mgcl.model.fbc import Correlation, Guided, gates, guide
 from mgcl.model.mgcd import MGCD
-from mgcl.model.mgfe import assignment
+from mgcl.model.mgfe import mask_ids
 
 Count = TypeVar("Count", int, Tensor)
 
@@ -58,7 +58,7 @@ class SegmentationHead(nn.Module):
     def guide(self, feats: Sequence[Tensor], mask_map: Tensor) -> list[Guided]:
         """MGFE of every level."""
         return [
-            guide(f, assignment(mask_map, (f.shape[2], f.shape[3])) if self.mgfe else None)
+            guide(f, mask_ids(mask_map, (f.shape[2], f.shape[3])) if self.mgfe else None)
             for f in feats
         ]
 
@@ -139,7 +139,8 @@ class MGCL(nn.Module):
     ) -> Tensor:
         """Segment encoded queries, of unit length, by a support each: -> (B, 2, *size) logits."""
         small = self.segmentation_head.compare(query, support, support_label, query_mask_map)
-        small = small.to(torch.promote_types(small.dtype, torch.float32))
+        # Planes, not channels last: two channels a pixel are enlarged three times as slowly.
+        small = small.to(torch.promote_types(small.dtype, torch.float32)).contiguous()
         return F.interpolate(small, size=size, mode="bilinear", align_corners=True)
 
 
