@@ -35,7 +35,7 @@ from mgcl.resume import State
 from mgcl.runlog import RunLog
 
 PANEL_EPISODES = 4
-PANEL_TIMES = 10  # in a run: a panel takes half a megabyte of TensorBoard's file
+PANEL_TIMES = 10  # that all are shown, at other times one: each takes a tenth of a megabyte
 
 
 class Run:
@@ -257,12 +257,13 @@ class Run:
             self.state.best_miou, self.state.best_epoch = chosen, self.state.epoch
 
     def log_panels(self, validation: EpisodeSet) -> None:
-        """Pictures of a few fixed validation episodes, some ten times in the run."""
+        """Pictures of fixed validation episodes: of one each time, of some ten times in the run."""
+        if not distributed.is_main():
+            return
         finished, epochs = self.state.epoch + 1, self.config.train.epochs
         due = finished % max(1, epochs // PANEL_TIMES) == 0 or finished == epochs
-        if not due or not distributed.is_main():
-            return
         ids = [validation.ids[i] for i in spread(len(validation.ids), PANEL_EPISODES)]
+        ids = ids if due else ids[:1]
         panels = draw_panels(self.model, validation.dataset, ids, setup=self.setup, cut=self.cut)
         for name, panel in panels:
             self.log.image(f"episodes/{name}", panel, self.state.step)
