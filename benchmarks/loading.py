@@ -17,7 +17,7 @@ from mgcl.datasets.benchmarks import BENCHMARKS
 from mgcl.datasets.episodes import EpisodeDataset, EpisodeSpec, ShuffledPlan
 from mgcl.datasets.images import ImageSource
 from mgcl.datasets.lists import Entry
-from mgcl.datasets.loader import build_loader
+from mgcl.datasets.loader import in_batches, load_batches
 from mgcl.datasets.synthetic import paint_scene
 from mgcl.masks.store import MaskStore
 from tests import oracle
@@ -114,7 +114,8 @@ def loaders(
     source = ImageSource(ISAID, tree.root, tree.store, size, cache_bytes=cached * 2**30)
     source.reserve(tree.entries)
     ours = EpisodeDataset(source, plan)
-    fast = build_loader(ours, range(episodes), batch_size=batch, workers=workers, pin_memory=False)
+    batches = in_batches(range(episodes), batch)
+    fast = load_batches(ours, batches, workers=workers, pin_memory=False)
     slow = DataLoader(
         ReferenceEpisodes(tree, plan, size),
         sampler=range(episodes),

@@ -6,7 +6,7 @@ import torch
 
 from mgcl import distributed
 from mgcl.datasets.episodes import Episode, EpisodeDataset
-from mgcl.datasets.loader import load_batches
+from mgcl.datasets.loader import in_batches, load_batches
 
 
 def epoch_batches(
@@ -23,9 +23,7 @@ def epoch_batches(
     size, (epoch, seen) = len(ids) // epochs, begun
     left = [ids[i * size : (i + 1) * size] for i in range(epoch, epochs)]
     left[:1] = [part[seen:] for part in left[:1]]
-    return [
-        [list(part[i : i + batch_size]) for i in range(0, len(part), batch_size)] for part in left
-    ]
+    return [in_batches(part, batch_size) for part in left]
 
 
 def load_parts(

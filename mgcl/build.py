@@ -15,7 +15,7 @@ from mgcl.checkpoint import CheckpointError
 from mgcl.config import Config
 from mgcl.datasets.build import EpisodeSet
 from mgcl.datasets.episodes import Episode
-from mgcl.datasets.loader import load_batches
+from mgcl.datasets.loader import in_batches, load_batches
 from mgcl.engine import CUTS, Setup
 from mgcl.model.network import MGCL, build_model
 
@@ -77,11 +77,9 @@ def build_setup(config: Config, device: torch.device) -> Setup:
 
 def evaluation_loader(part: EpisodeSet, config: Config) -> Iterable[Episode]:
     """This process's share of the batches, which are the same with any number of processes."""
-    size = config.test.batch_size
-    batches = [list(part.ids[i : i + size]) for i in range(0, len(part.ids), size)]
     return load_batches(
         part.dataset,
-        distributed.share(batches),
+        distributed.share(in_batches(part.ids, config.test.batch_size)),
         workers=config.data.workers,
         pin_memory=True,
     )

@@ -97,12 +97,16 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
         CheckpointError: unreadable, or of another network; the message lists what is missing and
             what is left over.
     """
-    state = load(Path(path))
+    return take_weights(model, load(Path(path)), str(path))
+
+
+def take_weights(model: nn.Module, state: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """As `load_weights`, of what was loaded from the file `source` already."""
     facts = {k: v for k, v in state.items() if k not in ("model", "optimizer", "progress")}
     weights = state.get("model")
     if weights is None:
         weights, facts = state, {}
-    fill(model, weights, str(path))
+    fill(model, weights, source)
     return facts
 
 

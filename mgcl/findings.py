@@ -36,13 +36,13 @@ def class_rows(result: Result, wanted: float | str = 0.5) -> Iterator[ClassRow]:
     if found.foreground is None:
         return
     for words, cut in cuts(result, wanted).items():
+        ious = found.scores(cut).class_iou
         for class_id in found.class_ids:
             here = found.episode_class == class_id
             counts = found.counts[here, found.cuts.index(cut)].sum(dim=0)  # (4,)
             precision, recall = precision_recall(counts, found.foreground[here].sum()).tolist()
-            iou = 100 * int(counts[0]) / max(1, int(counts[1]))
-            number = int(here.sum())
-            yield ClassRow(name, result.shots, words, class_id, number, iou, precision, recall)
+            shown = (int(here.sum()), ious[class_id], precision, recall)
+            yield ClassRow(name, result.shots, words, class_id, *shown)
 
 
 def precision_recall_curve(result: Result) -> list[tuple[float, float, float]]:

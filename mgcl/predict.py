@@ -57,17 +57,19 @@ def load_predictor(
     """
     from mgcl import distributed, testing
     from mgcl.build import build_network, build_setup, resolve_cut
-    from mgcl.checkpoint import load_weights
+    from mgcl.checkpoint import load, take_weights
     from mgcl.config import with_values
     from mgcl.masks import build_generator
     from mgcl.predictor import Predictor
 
-    constants = _constants(Path(checkpoint), config)
+    path = Path(checkpoint)
+    state = load(path)
+    constants = _constants(path, state.get("config"), config)
     constants = with_values(constants, masks={"generator": masks} if masks else {})
     place = distributed.choose_device(device)
     model = build_network(with_values(constants, model={"weights": "none"}))
-    said = load_weights(model, checkpoint)
-    testing.refuse_other_network(said, constants, Path(checkpoint))
+    said = take_weights(model, state, str(path))
+    testing.refuse_other_network(said, constants, path)
     section = constants.masks
     return Predictor(
         model,
@@ -82,17 +84,16 @@ def load_predictor(
     )
 
 
-def _constants(checkpoint: Path, file: Path | None) -> "Config":
-    """The constants in `file`, or else those that the checkpoint was trained with."""
+def _constants(checkpoint: Path, said: Any, file: Path | None) -> "Config":
+    """The constants in `file`, or else those that the checkpoint says it was trained with."""
     from pydantic import ValidationError
 
-    from mgcl.checkpoint import CheckpointError, load
+    from mgcl.checkpoint import CheckpointError
     from mgcl.config import Config
     from mgcl.config import load as load_config
 
     if file is not None:
         return load_config(["--config", str(file)])
-    said = load(checkpoint).get("config")
     if said is None:
         raise CheckpointError(
             f"{checkpoint} does not say how it was trained: give --config, for the authors' "

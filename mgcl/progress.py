@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mgcl import distributed
 from mgcl.metrics import IoUMeter, Scores
+from mgcl.model.network import logit
 
 
 class TrainingResult(NamedTuple):
@@ -64,7 +65,7 @@ class Progress:
         self.step += 1
         self._parts.append((loss.detach(), torch.as_tensor(ids)))
         for cut, meter in self._meters.items():
-            prediction = margin > math.log(cut / (1 - cut))
+            prediction = margin > logit(cut)
             meter.update(prediction, label, torch.as_tensor(class_id))
 
     def look(self, on_log: Callable[[int, float, float], None]) -> None:

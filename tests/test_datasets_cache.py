@@ -10,7 +10,7 @@ from mgcl.datasets.benchmarks import BENCHMARKS
 from mgcl.datasets.cache import SampleCache
 from mgcl.datasets.episodes import EpisodeDataset, ShuffledPlan
 from mgcl.datasets.images import ImageSource
-from mgcl.datasets.loader import build_loader
+from mgcl.datasets.loader import in_batches, load_batches
 
 ISAID = BENCHMARKS["isaid"]
 
@@ -23,7 +23,7 @@ def episodes(root, cache_bytes):
 
 
 def load(dataset, ids, workers=0):
-    loader = build_loader(dataset, ids, batch_size=4, workers=workers, pin_memory=False)
+    loader = load_batches(dataset, in_batches(ids, 4), workers=workers, pin_memory=False)
     return [torch.cat(parts) for parts in zip(*loader, strict=True)]
 
 

@@ -5,7 +5,7 @@ from mgcl.datasets import lists
 from mgcl.datasets.benchmarks import BENCHMARKS
 from mgcl.datasets.episodes import EpisodeDataset, ListPlan, ShuffledPlan
 from mgcl.datasets.images import ImageSource
-from mgcl.datasets.loader import build_loader
+from mgcl.datasets.loader import in_batches, load_batches
 
 ISAID = BENCHMARKS["isaid"]
 
@@ -18,8 +18,8 @@ def dataset(isaid_root):
 
 
 def load(dataset, ids, *, batch_size=4, workers=0):
-    loader = build_loader(dataset, ids, batch_size=batch_size, workers=workers, pin_memory=True)
-    return list(loader)
+    batches = in_batches(ids, batch_size)
+    return list(load_batches(dataset, batches, workers=workers, pin_memory=True))
 
 
 def test_episodes_are_the_same_with_no_and_with_two_workers(dataset):
@@ -63,7 +63,7 @@ def test_an_error_in_a_worker_surfaces_as_it_was_raised(isaid_root, tmp_path, wo
 
 
 def test_workers_live_on_between_passes(dataset):
-    loader = build_loader(dataset, range(8), batch_size=4, workers=1, pin_memory=False)
+    loader = load_batches(dataset, in_batches(range(8), 4), workers=1, pin_memory=False)
     first = [b.episode_id.tolist() for b in loader]
     workers = {w.pid for w in loader._iterator._workers}
     assert [b.episode_id.tolist() for b in loader] == first

@@ -26,17 +26,9 @@ class EpisodeLoader(DataLoader):
             yield batch
 
 
-def build_loader(
-    dataset: EpisodeDataset,
-    ids: Sequence[int],
-    *,
-    batch_size: int,
-    workers: int,
-    pin_memory: bool,
-) -> EpisodeLoader:
-    """Load the episodes `ids` in their order, `batch_size` at a time (the last may be smaller)."""
-    batches = [list(ids[i : i + batch_size]) for i in range(0, len(ids), batch_size)]
-    return load_batches(dataset, batches, workers=workers, pin_memory=pin_memory)
+def in_batches(ids: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Episode ids in their order, `batch_size` at a time; the last batch may be smaller."""
+    return [list(ids[i : i + batch_size]) for i in range(0, len(ids), batch_size)]
 
 
 def load_batches(

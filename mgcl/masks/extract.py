@@ -1,6 +1,5 @@
 """A generator over many images into a store: only what is missing; torn files found; sharded."""
 
-import errno
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mgcl import distributed
+from mgcl.files import FULL
 from mgcl.imagefile import UnreadableImage, image_size, read_image
 from mgcl.masks import BatchedMaskGenerator, MaskGenerator
 from mgcl.masks.mask_map import as_mask_map
@@ -19,7 +19,6 @@ from mgcl.masks.store import MANIFEST, MaskStore
 
 _THREADS = 4  # decode images and write maps beside the generator
 _LINE_SECONDS = 300.0  # between two lines of progress in a log
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -180,7 +179,7 @@ def _make(
 
 def explain_full(store: MaskStore, error: OSError) -> OSError:
     """A failed write as `StoreFull` where the disk is full; any other error as it is."""
-    if error.errno not in _DISK_FULL:
+    if error.errno not in FULL:
         return error
     return StoreFull(
         error.errno,
