@@ -12,11 +12,11 @@ import sys
 from pathlib import Path
 
 from mgcl import config, console, distributed
-from mgcl.allocator import keep_freed_memory
 from mgcl.datasets.lists import listed_images
-from mgcl.masks import build_generator
+from mgcl.device import choose_device, keep_freed_memory
+from mgcl.images.read import find_images
 from mgcl.masks.extract import StoreFull, Summary, extract, together
-from mgcl.masks.images import find_images
+from mgcl.masks.generator import build_generator
 from mgcl.masks.store import MaskStore
 
 
@@ -25,7 +25,7 @@ def main(argv: list[str]) -> int:
     constants = config.load_or_exit(argv)
     try:
         images = images_to_cut(constants)
-        device = distributed.choose_device(constants.run.device)
+        device = choose_device(constants.run.device)
         keep_freed_memory()
         generator = build_generator(constants.masks, device)
         store = MaskStore(constants.masks_dir, generator.spec)
@@ -66,7 +66,7 @@ def images_to_cut(constants: config.Config) -> dict[str, Path]:
     """File of each mask map's key: a folder of one's own, or all images that the lists name."""
     if constants.masks.images:
         return find_images(constants.masks.images)
-    from mgcl.datasets.own import find_benchmark  # the only heavy import
+    from mgcl.datasets.benchmarks import find_benchmark  # the only heavy import
 
     benchmark = find_benchmark(constants.data.benchmark, constants.data.root)
     published = constants.data.lists == "published"

@@ -13,8 +13,10 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mgcl import console, distributed, interrupt
+from mgcl import console, distributed
 from mgcl.config import Config, load_runs_or_exit
+from mgcl.device import choose_device
+from mgcl.train import interrupt
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
     """Train; the exit status is 0 when all epochs are done."""
     configs = load_runs_or_exit(argv, prog="main_1_mgcl_train.py")
     try:
-        device = distributed.choose_device(configs[0].run.device)
+        device = choose_device(configs[0].run.device)
         with distributed.session(device):
             for config in configs:
                 train(config, device)
@@ -40,10 +42,10 @@ def main(argv: Sequence[str]) -> int:
 
 def train(config: Config, device: "torch.device") -> None:
     """All epochs: train, calibrate the decision threshold, validate, save."""
-    from mgcl.datasets.build import build_heldout, build_source, build_training, build_validation
-    from mgcl.engine import train_one_epoch
-    from mgcl.optim import poly_lr, set_lr
-    from mgcl.training import Run
+    from mgcl.datasets.sets import build_heldout, build_source, build_training, build_validation
+    from mgcl.engine.optim import poly_lr, set_lr
+    from mgcl.engine.training import train_one_epoch
+    from mgcl.train.run import Run
 
     source = build_source(config)
     training = build_training(config, source)

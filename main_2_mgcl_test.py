@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from mgcl import console, distributed
 from mgcl.config import Config, load_runs_or_exit
+from mgcl.device import choose_device
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +23,7 @@ def main(argv: Sequence[str]) -> int:
     """Test; the exit status is 1 if something is missing or a demanded margin is not reached."""
     configs = load_runs_or_exit(argv, prog="main_2_mgcl_test.py")
     try:
-        device = distributed.choose_device(configs[0].run.device)
+        device = choose_device(configs[0].run.device)
         with distributed.session(device):
             return max(test(config, device) for config in configs)
     except (ValueError, OSError) as error:
@@ -32,18 +33,22 @@ def main(argv: Sequence[str]) -> int:
 
 def test(config: Config, device: "torch.device") -> int:
     """Score checkpoints and baselines on the same episodes, then report."""
-    from mgcl import findings, pictures, report, testing
     from mgcl.build import build_setup
-    from mgcl.datasets.build import build_source, build_test
+    from mgcl.datasets.sets import build_source, build_test
+    from mgcl.report import score
+    from mgcl.report.pictures import write_curves, write_panels
+    from mgcl.report.results import build_report
+    from mgcl.report.text import to_text
+    from mgcl.report.write import write_report
 
     setup = build_setup(config, device)
     source = build_source(config)
     tests = {shots: build_test(config, source, shots) for shots in config.test.shots}
-    candidates = testing.load_candidates(config, device)
-    candidates += testing.load_baselines(config, device)
+    candidates = score.load_candidates(config, device)
+    candidates += score.load_baselines(config, device)
 
     scored = {
-        shots: [testing.score(config, c, episodes, shots, setup) for c in candidates]
+        shots: [score.score(config, c, episodes, shots, setup) for c in candidates]
         for shots, episodes in tests.items()
     }
     if not distributed.is_main():
@@ -51,18 +56,18 @@ def test(config: Config, device: "torch.device") -> int:
 
     panels = []
     for shots, episodes in tests.items():
-        testing.write_episodes(config, episodes, shots)
-        panels += pictures.write_panels(config, scored[shots][0], episodes, setup)
+        score.write_episodes(config, episodes, shots)
+        panels += write_panels(config, scored[shots][0], episodes, setup)
     results = [result for of_shots in scored.values() for result in of_shots]
-    curves = pictures.write_curves(config, results)
-    found = findings.build_report(config, results, curves=curves, panels=panels)
-    report.write_report(config.run_dir, found)
-    console.say("\n" + report.to_text(found))
+    curves = write_curves(config, results)
+    found = build_report(config, results, curves=curves, panels=panels)
+    write_report(config.run_dir, found)
+    console.say("\n" + to_text(found))
     console.say(
         f"report:      {config.run_dir / 'report.html'} (as text: {config.run_dir / 'report.md'})"
     )
     console.say(f"TensorBoard: tensorboard --logdir {config.run_dir / 'tensorboard'}")
-    complaints = testing.not_beaten(results) if config.test.must_beat_baselines else []
+    complaints = score.not_beaten(results) if config.test.must_beat_baselines else []
     for complaint in complaints:
         print(f"FAILED: {complaint}", file=sys.stderr)
     return 1 if complaints else 0

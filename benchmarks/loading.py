@@ -15,10 +15,10 @@ from torchvision import transforms
 from benchmarks.inputs import region_map
 from mgcl.datasets.benchmarks import BENCHMARKS
 from mgcl.datasets.episodes import EpisodeDataset, EpisodeSpec, ShuffledPlan
-from mgcl.datasets.images import ImageSource
 from mgcl.datasets.lists import Entry
 from mgcl.datasets.loader import in_batches, load_batches
-from mgcl.datasets.synthetic import paint_scene
+from mgcl.datasets.samples import ImageSource
+from mgcl.datasets.synthetic.command import paint_scene
 from mgcl.masks.store import MaskStore
 from tests import oracle
 

@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from mgcl.datasets.synthetic import write_synthetic
-from mgcl.runlog import read_records
+from mgcl.datasets.synthetic.command import write_synthetic
+from mgcl.files import read_records
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 EPOCHS, BATCH = 20, 2

@@ -29,7 +29,7 @@ from segment_anything import SamAutomaticMaskGenerator, sam_model_registry
 from segment_anything.modeling import Sam
 
 from benchmarks.clock import timed
-from mgcl.allocator import keep_freed_memory
+from mgcl.device import keep_freed_memory
 from mgcl.masks import sam_decoder
 from mgcl.masks.mask_map import merge_masks
 from mgcl.masks.sam import SamMaskGenerator, SamSettings

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.inputs import episodes
 from benchmarks.networks import build_pair, training_steps
-from mgcl.allocator import keep_freed_memory
+from mgcl.device import keep_freed_memory
 
 
 def peak_mib(program: str, backbone: str, batch: int, size: int) -> float:

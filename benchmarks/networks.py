@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torchvision.models import resnet50
 
 from benchmarks.inputs import Inputs
-from mgcl.loss import segmentation_loss
+from mgcl.engine.loss import segmentation_loss
+from mgcl.engine.optim import build_optimizer
 from mgcl.model.network import MGCL, build_model
-from mgcl.optim import build_optimizer
 from tests import oracle
 
 

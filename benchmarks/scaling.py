@@ -17,7 +17,7 @@ import torch
 from benchmarks.clock import alternate
 from benchmarks.inputs import episodes
 from benchmarks.memory import resident
-from mgcl.allocator import keep_freed_memory
+from mgcl.device import keep_freed_memory
 from mgcl.model.network import build_model
 
 AXES = {"shots": (1, 5, 10, 20), "size": (256, 512, 1024), "batch": (1, 2, 4, 8)}

@@ -23,7 +23,7 @@ from benchmarks.inputs import Inputs, episodes
 from benchmarks.loading import cores, disk_bytes, loaders, write_tree
 from benchmarks.memory import peak_mib
 from benchmarks.networks import Pair, backbone_step, build_floor, build_pair, training_steps
-from mgcl.allocator import keep_freed_memory
+from mgcl.device import keep_freed_memory
 from mgcl.files import write_json
 
 TOLERANCE = 1e-5  # relative difference of norms of the logits

@@ -20,7 +20,7 @@ from skimage.segmentation import slic, watershed
 
 from mgcl.datasets.benchmarks import BENCHMARKS
 from mgcl.datasets.lists import test_entries
-from mgcl.imagefile import read_image
+from mgcl.images.read import read_image
 from mgcl.masks.superpixels import SuperpixelMaskGenerator, number_regions
 
 Cut = Callable[[np.ndarray], np.ndarray]

@@ -52,11 +52,11 @@ def find(name: str) -> Callable[[list[str]], int]:
     """The main function of a command, imported now."""
     match name:
         case "synthetic":
-            from mgcl.datasets.synthetic import main as synthetic
+            from mgcl.datasets.synthetic.command import main as synthetic
 
             return synthetic
         case "prepare":
-            from mgcl.datasets.prepare import main as prepare
+            from mgcl.datasets.prepare.command import main as prepare
 
             return prepare
         case "check":
@@ -64,19 +64,19 @@ def find(name: str) -> Callable[[list[str]], int]:
 
             return check
         case "predict":
-            from mgcl.predict import main as predict
+            from mgcl.predict.command import main as predict
 
             return predict
         case "visualize":
-            from mgcl.visualize import main as visualize
+            from mgcl.visualize.command import main as visualize
 
             return visualize
         case "sweep":
-            from mgcl.sweep import main as sweep
+            from mgcl.sweep.command import main as sweep
 
             return sweep
         case "masks show":
-            from mgcl.masks.show import main as masks_show
+            from mgcl.visualize.masks import main as masks_show
 
             return masks_show
         case "masks convert":
@@ -88,7 +88,7 @@ def find(name: str) -> Callable[[list[str]], int]:
 
             return checkpoint
         case "config":
-            from mgcl.config_reference import main as config
+            from mgcl.config.reference import main as config
 
             return config
     raise ValueError(f"no command {name!r}")

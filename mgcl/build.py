@@ -1,63 +1,29 @@
 """From the config to what a run computes with: network, set-up, batches to evaluate, thresholds."""
 
-import os
-import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
+from pydantic import ValidationError
 
-from mgcl import distributed
-from mgcl.allocator import keep_freed_memory
+from mgcl import checkpoint, distributed
 from mgcl.checkpoint import CheckpointError
-from mgcl.config import Config
-from mgcl.datasets.build import EpisodeSet
+from mgcl.config import Config, with_values
 from mgcl.datasets.episodes import Episode
 from mgcl.datasets.loader import in_batches, load_batches
-from mgcl.engine import CUTS, Setup
+from mgcl.datasets.sets import EpisodeSet
+from mgcl.device import keep_freed_memory, make_reproducible
+from mgcl.engine.evaluation import CUTS
+from mgcl.engine.forward import Setup
 from mgcl.model.network import MGCL, build_model
-
-# What a resumed run may not change: the sections that it learns by, less where things lie and how
-# fast they come, and the constants of the test that choose its best epoch.
-LEARNING = ("data", "masks", "model", "train")
-CHOOSING = ("test.cut", "test.supports")
-FREE = {
-    *("data.root", "data.lists_dir", "data.workers", "data.cache_gib"),
-    *("train.resume", "train.force", "train.log_every", "train.save_every", "train.accumulate"),
-    *("masks.root", "masks.images", "masks.shard", "masks.image_batch", "masks.prompt_batch"),
-    *("masks.sam_checkpoint", "masks.compile"),
-}
-
-# By what the runs of a sweep compare.
-COMPARED = {
-    "data": ("benchmark", "fold", "image_size", "min_object", "ignore_label"),
-    "masks": ("generator",),
-    "model": ("backbone", "weights", "mgfe", "background", "decoder_masks"),
-    "train": (
-        *("seed", "epochs", "episodes_per_epoch", "batch_size", "optimizer", "lr", "momentum"),
-        *("weight_decay", "poly_power", "freeze_backbone", "loss", "precision", "validation"),
-    ),
-}
-
-
-def make_reproducible(config: Config) -> None:
-    """Seed every generator; with train.deterministic only deterministic algorithms are left."""
-    random.seed(config.train.seed)
-    np.random.seed(config.train.seed)
-    torch.manual_seed(config.train.seed)
-    if config.run.threads:
-        torch.set_num_threads(config.run.threads)
-    if config.train.deterministic:  # cuBLAS has to know before its first product
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(config.train.deterministic)
-    torch.backends.cudnn.benchmark = not config.train.deterministic
 
 
 def build_network(config: Config) -> MGCL:
     """The configured network; its random part depends on train.seed alone."""
-    make_reproducible(config)
+    make_reproducible(
+        config.train.seed, threads=config.run.threads, deterministic=config.train.deterministic
+    )
     keep_freed_memory()
     model = build_model(
         config.model.backbone,
@@ -68,6 +34,91 @@ def build_network(config: Config) -> MGCL:
     )
     model.backbone.requires_grad_(not config.train.freeze_backbone)
     return model
+
+
+class Trained(NamedTuple):
+    """What a checkpoint holds."""
+
+    model: MGCL
+    config: Config
+    facts: Mapping[str, Any]
+    """Epoch, calibrated threshold and the like, as the checkpoint says them."""
+
+
+def build_trained(config: Config | None, path: Path) -> Trained:
+    """The network of a checkpoint, of this project or of the authors.
+
+    Args:
+        config: its constants; None takes those that the checkpoint was trained with.
+        path: the file; it is read once.
+
+    Raises:
+        CheckpointError: missing, torn, of another network, or without constants.
+    """
+    state = checkpoint.load(path)
+    config = config or _trained_with(path, state.get("config"))
+    model = build_network(with_values(config, model={"weights": "none"}))
+    facts = checkpoint.take_weights(model, state, str(path))
+    _refuse_other_network(facts, config, path)
+    return Trained(model, config, facts)
+
+
+def _trained_with(path: Path, said: Any) -> Config:
+    """The constants that a checkpoint says it was trained with."""
+    if said is None:
+        raise CheckpointError(
+            f"{path} does not say how it was trained: give --config, for the authors' "
+            "weights configs/isaid_resnet50.toml or the like"
+        )
+    try:
+        return Config(**said)
+    except (ValidationError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} was made by another version ({error}): give the constants by --config"
+        ) from None
+
+
+def _refuse_other_network(said: Mapping[str, Any], config: Config, path: Path) -> None:
+    """MGFE has no parameters: only the checkpoint's constants tell whether it was trained with it.
+
+    Raises:
+        CheckpointError: a constant of [model] is not the one of the training.
+    """
+    trained = said.get("config", {}).get("model", {})
+    tested = config.model.model_dump(mode="json", exclude={"weights"})
+    differing = [
+        f"model.{key} {trained[key]} -> {value}"
+        for key, value in tested.items()
+        if trained.get(key, value) != value
+    ]
+    if differing:
+        raise CheckpointError(
+            f"{path} was trained with other constants: {'; '.join(differing)}. Set them as there"
+        )
+
+
+def fold_warning(said: Mapping[str, Any], config: Config, path: Path) -> str:
+    """What the report has to say of the checkpoint's fold; empty if it is the tested one.
+
+    Raises:
+        CheckpointError: it is another one, so that novel classes were trained on, and
+            test.allow_seen_classes is off.
+    """
+    if "config" not in said:
+        return f"{path} does not say on which fold it was trained; make sure that it fits"
+    data = said["config"]["data"]
+    if (data["benchmark"], data["fold"]) == (config.data.benchmark, config.data.fold):
+        return ""
+    problem = (
+        f"{path} was trained for {data['benchmark']}, fold {data['fold']}, whose training "
+        f"classes include novel ones of {config.data.benchmark}, fold {config.data.fold}"
+    )
+    if config.test.allow_seen_classes:
+        return f"{problem}: these are no few-shot scores"
+    raise CheckpointError(
+        f"{problem}: set data.fold to the checkpoint's (--test.allow_seen_classes true tests "
+        "nevertheless, and the report says so)"
+    )
 
 
 def build_setup(config: Config, device: torch.device) -> Setup:
@@ -95,54 +146,3 @@ def resolve_cut(wanted: float | str, calibrated: float | None) -> float:
     if wanted != "calibrated":
         return float(wanted)
     return 0.5 if calibrated is None else calibrated
-
-
-def compared_constants(config: Config) -> dict[str, bool | float | str]:
-    """The constants by which the runs of a sweep compare, by "section.key"."""
-    values = config.model_dump(mode="json")
-    return {
-        f"{section}.{key}": values[section][key]
-        for section, keys in COMPARED.items()
-        for key in keys
-    }
-
-
-def different_constants(
-    saved: dict[str, dict[str, Any]], config: Config, *, choosing: Sequence[str] = ()
-) -> list[str]:
-    """Constants that change a training's numbers and differ: "train.lr 0.01 -> 0.02".
-
-    `choosing` names constants to compare besides; those of the test choose nothing any more once
-    the training is done.
-    """
-    now = config.model_dump(mode="json", exclude_none=True)
-    differing = []
-    for section, constants in now.items():
-        before = saved.get(section, {})
-        for key in sorted(constants.keys() | before.keys()):
-            name = f"{section}.{key}"
-            counts = name in choosing or (section in LEARNING and name not in FREE)
-            if counts and before.get(key) != constants.get(key):
-                differing.append(f"{name} {before.get(key)} -> {constants.get(key)}")
-    return differing
-
-
-def changed_constants(path: Path, saved: Mapping[str, Any], config: Config) -> list[str]:
-    """Constants that differ between a training's checkpoint and what goes on from it.
-
-    Raises:
-        CheckpointError: no checkpoint of a training.
-        ValueError: some differ, and train.force is off.
-    """
-    if "optimizer" not in saved or "config" not in saved:
-        raise CheckpointError(
-            f"{path} is no checkpoint to go on from: that is a run's last.pt or last.previous.pt"
-        )
-    under_way = saved["epoch"] < config.train.epochs
-    changed = different_constants(saved["config"], config, choosing=CHOOSING if under_way else ())
-    if changed and not config.train.force:
-        raise ValueError(
-            f"{path} was made with other constants: {'; '.join(changed)}. Take those, or another "
-            "run.name; --train.force true goes on nevertheless"
-        )
-    return changed

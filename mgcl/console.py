@@ -16,6 +16,7 @@ from mgcl import distributed
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+
 # Exit statuses of all programs here.
 DONE = 0
 WRONG = 1  # something is wrong with the data, or is missing, or a demanded margin is not reached

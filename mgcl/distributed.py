@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-if TYPE_CHECKING:  # imported where it is used: the scripts' --help does without
+if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
 
 T = TypeVar("T")
 
@@ -181,27 +182,3 @@ def complain(error: BaseException) -> None:
 def share(items: Sequence[T]) -> Sequence[T]:
     """The items of this process: every world-size-th, none doubled, none left out."""
     return items[rank() :: world_size()]
-
-
-def choose_device(name: str) -> "torch.device":
-    """Turn "auto", "cuda" or "cpu" into this process's device.
-
-    Raises:
-        ValueError: cuda is asked for and there is none, or fewer than processes.
-    """
-    import torch
-
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            'run.device = "cuda", but PyTorch finds no CUDA device; use "auto" or "cpu"'
-        )
-    if name == "cpu" or not torch.cuda.is_available():
-        return torch.device("cpu")
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-    if device.index >= torch.cuda.device_count():
-        raise ValueError(
-            f"torchrun started more processes on this machine than its {torch.cuda.device_count()} "
-            "CUDA devices: lower --nproc_per_node"
-        )
-    torch.cuda.set_device(device)
-    return device

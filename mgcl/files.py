@@ -140,3 +140,14 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write `value` to `path` atomically, as indented JSON."""
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Records of a `log.jsonl`; a line that a kill left torn is dropped."""
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return records

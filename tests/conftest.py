@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from mgcl.datasets.synthetic import write_synthetic
+from mgcl.datasets.synthetic.command import write_synthetic
 from tests.small_run import Pipeline, run_pipeline
 
 settings.register_profile("shared_machine", deadline=None)  # times say nothing on a busy one

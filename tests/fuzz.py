@@ -34,9 +34,13 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mgcl import config, imagefile
-from mgcl.datasets import episodes, images, lists, own
-from mgcl.datasets.benchmarks import BENCHMARKS, ISAID_PALETTE
+from mgcl import config
+from mgcl.datasets import lists
+from mgcl.datasets.benchmarks import BENCHMARKS, FILE, ISAID_PALETTE, read_benchmark
+from mgcl.datasets.labels import read_label, read_values
+from mgcl.datasets.manifest import read_manifest
+from mgcl.datasets.prepare.classes import read_classes
+from mgcl.images import read
 from mgcl.masks.convert import ForeignFile, read_cache
 from mgcl.masks.store import MaskStore
 from tests.small_run import REPOSITORY
@@ -136,21 +140,21 @@ def _check_list(folder: Path, data: object) -> None:
 def _check_manifest(folder: Path, data: object) -> None:
     path = folder / "episodes.jsonl"
     path.write_bytes(data)
-    for spec in named(path, lambda: episodes.read_manifest(path, ISAID)) or []:
+    for spec in named(path, lambda: read_manifest(path, ISAID)) or []:
         for entry in (spec.query, *spec.supports):
             inside = os.path.normpath(ISAID.image_path(folder, entry.split, entry.name))
             assert Path(inside).is_relative_to(folder)
 
 
 def _check_own(folder: Path, data: object) -> None:
-    facts, table = folder / own.FILE, folder / "classes.txt"
+    facts, table = folder / FILE, folder / "classes.txt"
     for path in (facts, table):
         path.write_bytes(data)
-    benchmark = named(facts, lambda: own.read_benchmark(folder))
+    benchmark = named(facts, lambda: read_benchmark(folder))
     assert benchmark is None or all(
         benchmark.test_class_ids(f) for f in range(len(benchmark.folds))
     )
-    classes = named(table, lambda: own.read_classes(table))
+    classes = named(table, lambda: read_classes(table))
     assert classes is None or set(classes.values.values()) <= {*range(len(classes.names) + 1), 255}
 
 
@@ -253,9 +257,9 @@ def _check_image(folder: Path, data: object) -> None:
     path = folder / "picture.tif"
     for content in (data, with_right_sums(data)):
         path.write_bytes(content)
-        image = named(path, lambda: imagefile.read_image(path))
+        image = named(path, lambda: read.read_image(path))
         assert image is None or image.dtype == np.uint8 and image.shape[2:] == (3,) and image.size
-        named(path, lambda: imagefile.image_size(path))
+        named(path, lambda: read.image_size(path))
 
 
 def _check_label(folder: Path, data: object) -> None:
@@ -263,10 +267,10 @@ def _check_label(folder: Path, data: object) -> None:
     for content in (data, with_right_sums(data)):
         path.write_bytes(content)
         for benchmark in (ISAID, DLRSD):
-            ids = named(path, lambda: images.read_label(path, benchmark))  # noqa: B023
+            ids = named(path, lambda: read_label(path, benchmark))  # noqa: B023
             assert ids is None or set(np.unique(ids)) <= set(benchmark.known_label_ids)
         for colours in (True, False):
-            values = named(path, lambda: images.read_values(path, colours=colours))  # noqa: B023
+            values = named(path, lambda: read_values(path, colours=colours))  # noqa: B023
             assert values is None or values.ndim == 2
 
 

@@ -22,9 +22,9 @@ from typing import Any
 import torch
 
 import main_1_mgcl_train as main_1
-import mgcl.training  # imported once, for all the processes that are forked
+import mgcl.train.run  # imported once, for all the processes that are forked
 from mgcl import checkpoint
-from mgcl.datasets.synthetic import write_synthetic
+from mgcl.datasets.synthetic.command import write_synthetic
 from tests.small_run import REPOSITORY, TRAIN, records, words
 
 JOB = {  # three epochs of five steps, of which the last is the smaller

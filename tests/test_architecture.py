@@ -12,19 +12,24 @@ from tests.small_run import REPOSITORY
 
 FILES = sorted([*REPOSITORY.glob("mgcl/**/*.py"), *REPOSITORY.glob("main_*.py")])
 
-# What builds from the config; besides, programs (with a `__main__` block) may read it.
-BUILDERS = {
-    *(
-        "mgcl.build",
-        "mgcl.config",
-        "mgcl.datasets.build",
-        "mgcl.findings",
-        "mgcl.pictures",
-        "mgcl.training",
-        "mgcl.testing",
-        "mgcl.sweep_jobs",
-    )
-}
+# From the top: rooms in one row do not know of each other, and each imports lower rows only.
+FLOORS: list[set[str]] = [
+    {"main_0_extract_masks", "main_1_mgcl_train", "main_2_mgcl_test", "mgcl.__main__"},
+    {"mgcl.sweep"},
+    {"mgcl.predict", "mgcl.report", "mgcl.train"},
+    {"mgcl.visualize"},
+    {"mgcl.build"},
+    {"mgcl.engine"},
+    {"mgcl.datasets"},
+    {"mgcl.masks", "mgcl.model"},
+    {"mgcl.config", "mgcl.checkpoint"},
+    {"mgcl.images", "mgcl.console", "mgcl.metrics"},
+    {"mgcl.files", "mgcl.device", "mgcl.distributed"},
+    {"mgcl"},
+]
+
+# What builds from the config; besides, the floors of the programs, from `visualize` up, read it.
+BUILDERS = {"mgcl.build", "mgcl.datasets.sets", "mgcl.masks.generator"}
 
 
 def module_name(path: Path) -> str:
@@ -65,21 +70,84 @@ def files_of(*parts: str) -> list[Path]:
     return [p for p in FILES if module_name(p).startswith(parts)]
 
 
-def test_the_model_knows_neither_data_nor_masks_nor_config():
-    upper = ("mgcl.datasets", "mgcl.masks", "mgcl.config", "mgcl.engine", "mgcl.training")
-    assert {p.name: uses(p, *upper) for p in files_of("mgcl.model") if uses(p, *upper)} == {}
+def room(module: str) -> str:
+    """The folder or file of `mgcl/` that a module stands in, or the script itself."""
+    return ".".join(module.split(".")[:2])
 
 
-def test_data_and_masks_know_nothing_of_model_and_training():
-    upper = ("mgcl.model", "mgcl.engine", "mgcl.training", "mgcl.testing", "mgcl.optim")
-    lower = files_of("mgcl.datasets", "mgcl.masks", "mgcl.metrics", "mgcl.files", "mgcl.config")
-    assert {p.name: uses(p, *upper) for p in lower if uses(p, *upper)} == {}
+def folder(module: str) -> str:
+    """The folder that a module stands in; a file at the top stands for itself."""
+    parts = module.split(".")
+    return ".".join(parts[:-1]) if len(parts) > 2 else module
 
 
-def test_masks_know_nothing_of_the_benchmarks():
-    assert {p.name: uses(p, "mgcl.datasets") for p in files_of("mgcl.masks")} == {
-        p.name: [] for p in files_of("mgcl.masks")
-    }
+def arrows() -> set[tuple[str, str]]:
+    """(importing, imported) modules; an import of a name counts as one of its module."""
+    names = {module_name(p) for p in FILES}
+    found = set()
+    for path in FILES:
+        for target in imported(path):
+            while target not in names and "." in target:
+                target = target.rpartition(".")[0]
+            if target in names and target != module_name(path):
+                found.add((module_name(path), target))
+    return found
+
+
+def circles(pairs: set[tuple[str, str]]) -> list[str]:
+    """What imports, even through others, what imports it."""
+    below: dict[str, set[str]] = {}
+    for upper, lower in pairs:
+        below.setdefault(upper, set()).add(lower)
+
+    def reached(start: str) -> set[str]:
+        seen, left = set(), [start]
+        while left:
+            for lower in below.get(left.pop(), ()):
+                if lower not in seen:
+                    seen.add(lower)
+                    left.append(lower)
+        return seen
+
+    return sorted(module for module in below if module in reached(module))
+
+
+def test_arrows_point_down_only_between_the_floors():
+    floor = {name: number for number, row in enumerate(FLOORS) for name in row}
+    assert {room(module_name(p)) for p in FILES} == set(floor)
+    wrong = [
+        f"{upper} -> {lower}"
+        for upper, lower in sorted(arrows())
+        if room(upper) != room(lower) and floor[room(lower)] <= floor[room(upper)]
+    ]
+    assert wrong == []
+
+
+def test_nothing_imports_what_imports_it():
+    assert circles(arrows()) == []
+    rooms = {(room(a), room(b)) for a, b in arrows() if room(a) != room(b)}
+    assert circles(rooms) == []
+    folders = {(folder(a), folder(b)) for a, b in arrows() if folder(a) != folder(b)}
+    assert circles(folders) == []
+    assert circles({("a", "b"), ("b", "c"), ("c", "a"), ("d", "a")}) == ["a", "b", "c"]
+
+
+def test_files_of_a_folder_never_import_their_own_face():
+    faces = {module_name(p) for p in FILES if p.stem == "__init__"}
+    own = [f"{a} -> {b}" for a, b in arrows() if b in faces - {"mgcl"} and a.startswith(f"{b}.")]
+    assert own == []
+
+
+def test_a_folder_of_tests_for_each_room():
+    rooms = {p.parent.name for p in FILES if p.parent.parent.name == "mgcl"}
+    tests = {p.parent.name for p in REPOSITORY.glob("tests/*/test_*.py")}
+    assert tests == rooms
+
+
+def test_the_house_keeps_its_size():
+    lines = {p: len(p.read_text().splitlines()) for p in FILES}
+    assert {p.name: n for p, n in lines.items() if n > 340} == {}
+    assert len([p for p in FILES if p.parent.name == "mgcl"]) <= 12
 
 
 def test_no_module_imports_a_main():
@@ -88,10 +156,10 @@ def test_no_module_imports_a_main():
 
 
 def test_only_mains_and_builders_see_the_config():
-    programs = {module_name(p) for p in FILES if '__name__ == "__main__"' in p.read_text()}
+    programs = {name for row in FLOORS[:4] for name in row} | {"mgcl.config"}
     seeing = {module_name(p) for p in FILES if uses(p, "mgcl.config")}
-    assert seeing - programs - BUILDERS == set()
-    assert {"mgcl.engine", "mgcl.metrics", "mgcl.optim", "mgcl.checkpoint"} & seeing == set()
+    started = {module_name(p) for p in FILES if '__name__ == "__main__"' in p.read_text()}
+    assert {m for m in seeing if room(m) not in programs} - started - BUILDERS == set()
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_name)

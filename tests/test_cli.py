@@ -17,7 +17,9 @@ from tests.test_architecture import FILES, module_name
 def test_every_program_is_a_command_and_every_command_a_program():
     files = [p for p in FILES if not p.name.startswith("main_")]
     programs = {module_name(p) for p in files if '__name__ == "__main__"' in p.read_text()}
-    assert programs - {"mgcl.__main__"} == {find(name).__module__ for name in COMMANDS}
+    started = {name.removesuffix(".__main__") for name in programs - {"mgcl.__main__"}}
+    mains = {find(name).__module__ for name in COMMANDS}
+    assert started == {name.removesuffix(".command").removesuffix(".reference") for name in mains}
 
 
 def test_without_words_the_commands_are_listed_with_a_line_each(capsys):
@@ -56,11 +58,12 @@ def test_the_version_is_told_and_nothing_heavy_imported():
     assert done.stdout == f"mgcl {__version__}\n"
 
 
-def test_the_package_lists_all_its_folders_and_scripts():
+def test_the_package_takes_all_its_folders_and_scripts():
     built = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
-    folders = {p.parent.relative_to(REPOSITORY) for p in REPOSITORY.glob("mgcl/**/__init__.py")}
     setuptools = built["tool"]["setuptools"]
-    assert set(setuptools["packages"]) == {".".join(folder.parts) for folder in folders}
+    folders = {p.parent for p in REPOSITORY.glob("mgcl/**/*.py")}
+    assert all((folder / "__init__.py").exists() for folder in folders)
+    assert setuptools["packages"]["find"]["include"] == ["mgcl", "mgcl.*"]
     assert set(setuptools["py-modules"]) == {path.stem for path in REPOSITORY.glob("main_*.py")}
     assert setuptools["dynamic"]["version"] == {"attr": "mgcl.__version__"}
 

@@ -17,10 +17,11 @@ import torch
 
 import main_1_mgcl_train as main_1
 import main_2_mgcl_test as main_2
-import mgcl.engine
+import mgcl.engine.training
 from mgcl import checkpoint, distributed
 from mgcl.datasets.episodes import Episode
-from mgcl.engine import Setup, add_gradients
+from mgcl.engine.forward import Setup
+from mgcl.engine.training import add_gradients
 from mgcl.model.network import build_model
 from tests.ranks import run_groups
 from tests.small_run import REPOSITORY, records, words
@@ -49,14 +50,14 @@ def score(root: str, masks: str, folder: str) -> int:
 
 def spoilt(root: str, folder: str) -> int:
     """The training; the second process has no number for its part of the third batch."""
-    run, loss, steps = Path(folder) / "spoilt", mgcl.engine.segmentation_loss, []
+    run, loss, steps = Path(folder) / "spoilt", mgcl.engine.training.segmentation_loss, []
 
     def spoil(*inputs: Any) -> torch.Tensor:
         steps.append(1)
         third = len(steps) == 3 and distributed.rank() == 1
         return loss(*inputs) * (math.nan if third else 1)
 
-    mgcl.engine.segmentation_loss = spoil
+    mgcl.engine.training.segmentation_loss = spoil
     distributed.ECHO_SECONDS = 0
     told = Path(folder) / f"{distributed.rank()}.txt"
     with told.open("w") as file, redirect_stderr(file):
@@ -212,14 +213,14 @@ def test_a_nan_on_one_process_stops_all_naming_the_whole_batch(groups):
 BROKEN = """
 import os, sys
 import main_1_mgcl_train as main_1
-import mgcl.engine
-loss, steps = mgcl.engine.segmentation_loss, []
+import mgcl.engine.training
+loss, steps = mgcl.engine.training.segmentation_loss, []
 def broken(*inputs):
     steps.append(1)
     if os.environ["RANK"] == "1" and len(steps) == 3:
         raise ValueError("the third batch is broken")
     return loss(*inputs)
-mgcl.engine.segmentation_loss = broken
+mgcl.engine.training.segmentation_loss = broken
 sys.exit(main_1.main(sys.argv[1:]))
 """
 

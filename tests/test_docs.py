@@ -12,16 +12,17 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mgcl import config, config_reference
+from mgcl import config
 from mgcl.__main__ import COMMANDS
-from mgcl.datasets.synthetic import write_synthetic
+from mgcl.config import reference
+from mgcl.datasets.synthetic.command import write_synthetic
 from tests.small_run import REPOSITORY
 
 DOCUMENTS = sorted(
@@ -115,6 +116,14 @@ def program(command: str) -> tuple[str, list[str]]:
     return words[1].removesuffix(".py"), words[2:]
 
 
+def start(name: str) -> Callable[..., int]:
+    """The main function behind `python -m name`."""
+    module = importlib.import_module(name)
+    if hasattr(module, "__path__"):
+        module = importlib.import_module(f"{name}.__main__")
+    return module.main
+
+
 class Parsed(Exception):
     """The words were accepted."""
 
@@ -136,7 +145,7 @@ def parse(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "mgcl.__main__":
         assert not words or words[0] in COMMANDS
         return
-    main = importlib.import_module(name).main
+    main = start(name)
     with monkeypatch.context() as patch, pytest.raises(Parsed):
         patch.setattr(config, "load", stop_after(config.load))
         parser = argparse.ArgumentParser
@@ -152,7 +161,7 @@ def run(command: str) -> int:
     words = [*SHORT.get(name, []), *words]
     if name == "main_1_mgcl_train" and "--train.resume" not in words:
         shutil.rmtree(config.load(words).run_dir, ignore_errors=True)
-    return importlib.import_module(name).main(words)
+    return start(name)(words)
 
 
 @pytest.fixture(scope="module")
@@ -252,8 +261,8 @@ def test_every_document_is_named_in_the_readme():
 
 
 def test_the_reference_of_constants_is_up_to_date():
-    """Else: python -m mgcl.config_reference > docs/config.md."""
-    assert (REPOSITORY / "docs/config.md").read_text() == config_reference.to_markdown()
+    """Else: python -m mgcl.config > docs/config.md."""
+    assert (REPOSITORY / "docs/config.md").read_text() == reference.to_markdown()
 
 
 def test_what_is_only_parsed_or_left_occurs():

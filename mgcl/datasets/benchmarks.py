@@ -1,9 +1,18 @@
-"""What the benchmarks are, as records of facts: classes, folds, file names, label formats."""
+"""Benchmarks of one's own: any classes, any number of folds, in a tree like iSAID-5i's.
+
+`python -m mgcl.datasets.prepare own` writes one; `benchmark.json` in its root says what it is.
+"""
 
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mgcl.files import read_text, write_json
+
+FILE = "benchmark.json"
 
 IGNORE_ID = 255  # a label pixel that counts neither as foreground nor as background
 SPLITS = ("train", "val")
@@ -124,3 +133,58 @@ BENCHMARKS = {
         cycle_classes=True,
     ),
 }  # fmt: skip
+
+
+class _Facts(BaseModel):
+    """What `benchmark.json` holds."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    class_names: list[str] = Field(min_length=2, max_length=254)
+    folds: list[list[int]] = Field(min_length=2)
+
+
+def write_benchmark(root: str | os.PathLike[str], benchmark: Benchmark) -> None:
+    """Write what `read_benchmark` reads."""
+    facts = {"class_names": benchmark.class_names, "folds": benchmark.folds}
+    write_json(Path(root) / FILE, facts)
+
+
+def find_benchmark(name: str, root: str | os.PathLike[str]) -> Benchmark:
+    """The record of a benchmark; that of "own" lies in the data root."""
+    return BENCHMARKS[name] if name in BENCHMARKS else read_benchmark(root)
+
+
+def read_benchmark(root: str | os.PathLike[str]) -> Benchmark:
+    """The benchmark in a data root.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: its file is broken.
+    """
+    path = Path(root) / FILE
+    try:
+        facts = _Facts.model_validate_json(read_text(path))
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"no {path}: make it with python -m mgcl.datasets.prepare own, or set data.root"
+        ) from None
+    except ValidationError as error:
+        problems = (f"{'.'.join(map(str, e['loc']))} {e['msg']}" for e in error.errors())
+        raise ValueError(
+            f"{path} describes no benchmark ({'; '.join(problems).strip()}): prepare it anew"
+        ) from None
+    count, parts = len(facts.class_names), facts.folds
+    if sorted(c for fold in parts for c in fold) != list(range(count)) or not all(parts):
+        raise ValueError(f"{path}: its folds do not part its {count} classes: prepare it anew")
+    return _benchmark(tuple(facts.class_names), tuple(map(tuple, parts)))
+
+
+def _benchmark(names: tuple[str, ...], folds: tuple[tuple[int, ...], ...]) -> Benchmark:
+    return Benchmark(
+        name="own",
+        class_names=names,
+        folds=folds,
+        image_pattern="{split}/images/{name}.png",
+        label_pattern="{split}/labels/{name}.png",
+        mask_key_pattern="{split}/{name}",
+    )

@@ -17,13 +17,12 @@ import numpy as np
 
 from mgcl import console
 from mgcl.config import Config, load_or_exit
+from mgcl.datasets import sets
+from mgcl.datasets.benchmarks import SPLITS, Benchmark
+from mgcl.datasets.labels import read_label
+from mgcl.datasets.lists import Entry, list_path, scan_list
+from mgcl.images.read import read_image
 from mgcl.masks.store import MaskStore
-
-from ..imagefile import read_image
-from . import build
-from .benchmarks import SPLITS, Benchmark
-from .images import read_label
-from .lists import Entry, list_path, scan_list
 
 _THREADS = 8  # a large scene takes 0.5 GB while it is checked
 
@@ -47,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Check what the config names; prints a table and returns the exit status."""
     config = load_or_exit(sys.argv[1:] if argv is None else argv, prog="mgcl.datasets.check")
     try:
-        bench = build.benchmark(config)
+        bench = sets.benchmark(config)
         bench.test_class_ids(config.data.fold)
         if not config.data.root.is_dir():
             raise ValueError(f"no folder {config.data.root}: set data.root (see data/README.md)")
@@ -99,7 +98,7 @@ def check_manifest(config: Config, bench: Benchmark, findings: Findings) -> list
     for shots in config.test.shots if config.test.episodes else []:
         assert config.test.episodes is not None
         try:
-            specs = build.read_episodes(config, config.test.episodes, bench, shots)
+            specs = sets.read_episodes(config, config.test.episodes, bench, shots)
         except (OSError, ValueError) as error:
             findings.problems.append(Problem("manifest", str(error)))
         else:

@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..files import read_text, write_text
-from .benchmarks import SPLITS, Benchmark, check_name
+from mgcl.datasets.benchmarks import SPLITS, Benchmark, check_name
+from mgcl.files import read_text, write_text
 
 LIST_FOLDERS = {"train": "trn", "val": "val"}
 PathLike = str | os.PathLike[str]

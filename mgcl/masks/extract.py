@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from mgcl import distributed
 from mgcl.files import FULL
-from mgcl.imagefile import UnreadableImage, image_size, read_image
-from mgcl.masks import BatchedMaskGenerator, MaskGenerator
+from mgcl.images.read import UnreadableImage, image_size, read_image
+from mgcl.masks.generator import BatchedMaskGenerator, MaskGenerator
 from mgcl.masks.mask_map import as_mask_map
 from mgcl.masks.store import MANIFEST, MaskStore
 

@@ -4,10 +4,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from mgcl.masks import MAX_MASKS
-
 if TYPE_CHECKING:
     import torch
+
+
+MAX_MASKS = 128
+"""Masks kept of an image, the largest first."""
 
 Array = TypeVar("Array", np.ndarray, "torch.Tensor")
 

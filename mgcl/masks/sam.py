@@ -19,8 +19,8 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from mgcl.masks import MAX_MASKS, sam_decoder, sam_encoder
-from mgcl.masks.mask_map import merge_masks
+from mgcl.masks import sam_decoder, sam_encoder
+from mgcl.masks.mask_map import MAX_MASKS, merge_masks
 from mgcl.masks.sam_weights import PUBLISHED, digest, load_sam
 
 if TYPE_CHECKING:

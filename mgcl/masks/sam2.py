@@ -10,6 +10,7 @@ from mgcl.masks.sam_weights import PUBLISHED_2, digest, fill, read_weights
 if TYPE_CHECKING:
     from mgcl.config import MasksSection
 
+
 _PROMPT_BATCH = 64  # the library's own
 
 

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     import torch
     from segment_anything.modeling import Sam
 
+
 _SAM = "https://dl.fbaipublicfiles.com/segment_anything/"
 _SAM_2 = "https://dl.fbaipublicfiles.com/segment_anything_2/092824/"
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from mgcl import files
-from mgcl.imagefile import plausible
+from mgcl.images.read import plausible
 
 MANIFEST = "manifest.json"
 _FORMAT = 1

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from skimage.segmentation import felzenszwalb
 
-from mgcl.masks import MAX_MASKS
+from mgcl.masks.mask_map import MAX_MASKS
 
 
 class SuperpixelMaskGenerator:

@@ -1,0 +1,1 @@
+"""Procedural aerial scenes in the tree of a real benchmark, for the demo and the tests."""

@@ -1,0 +1,1 @@
+"""One batch, one epoch, one evaluation, in memory."""

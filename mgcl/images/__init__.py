@@ -1,0 +1,1 @@
+"""Pictures: any file as RGB, sizes, windows, PNGs written."""

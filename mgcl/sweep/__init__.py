@@ -1,0 +1,1 @@
+"""All folds, several seeds and the ablations of an experiment, and the field's table of them."""

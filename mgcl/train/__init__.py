@@ -1,0 +1,1 @@
+"""A training on disk: its folder, log, checkpoints, and where it stands."""

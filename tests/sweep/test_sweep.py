@@ -1,0 +1,195 @@
+"""The sweep, with stand-ins for the two scripts.
+
+STAND-INS: the two scripts below train and test nothing. They read the command line of the real ones
+and write a report whose numbers follow from fold, seed, shots and the model's switches, so these
+tests see what the sweep runs, skips, names as failed and computes.
+"""
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from mgcl.config import ConfigError
+from mgcl.sweep import command
+from mgcl.sweep.jobs import ABLATIONS, plan
+from mgcl.sweep.tables import HSNET, _methods
+
+TRAIN = """
+import os, sys
+from mgcl.config import load
+config = load(sys.argv[1:])
+with open(config.run_dir / "calls", "a") as file:
+    file.write("train " + os.environ.get("CUDA_VISIBLE_DEVICES", "") + "\\n")
+if config.data.fold == int(os.environ.get("FAIL_FOLD", -1)):
+    print("no room on the disk")
+    sys.exit(3)
+"""
+TEST = """
+import sys
+from typing import NamedTuple
+from mgcl.config import load
+from mgcl.report import Report, Row, write_report
+class Scores(NamedTuple):
+    miou: float
+    fb_iou: float
+    class_iou: dict
+config = load(sys.argv[1:])
+with open(config.run_dir / "calls", "a") as file:
+    file.write("test\\n")
+parts = config.model.mgfe + config.model.background + config.model.decoder_masks
+rows = []
+for shots in config.test.shots:
+    miou = 10 * config.data.fold + config.train.seed + 4 * parts + shots
+    rows.append(Row("cosine prototypes", shots, "0.5", Scores(7.0, 8.0, {})))
+    name = f"MGCL, best (epoch {miou})"
+    rows.append(Row(name, shots, "0.5", Scores(miou, 50.0, {})))
+    rows.append(Row(name, shots, f"calibrated 0.{miou}", Scores(miou + 2, 50.0, {})))
+write_report(config.run_dir, Report("a stand-in", {}, {}, rows, {}, [], []))
+"""
+
+
+@pytest.fixture
+def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / command.TRAIN).write_text(TRAIN)
+    (tmp_path / command.TEST).write_text(TEST)
+    config = '[data]\nbenchmark = "isaid"\n[run]\nroot = "runs"\ndevice = "cpu"\n'
+    (tmp_path / "tiny.toml").write_text(config)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(command.SCRIPTS))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return tmp_path
+
+
+def run(scripts: Path, words: str) -> int:
+    return command.main(["tiny.toml", *words.split()], scripts=scripts)
+
+
+def calls(name: str) -> list[str]:
+    return [line.split()[0] for line in Path("runs", name, "calls").read_text().splitlines()]
+
+
+def table(name: str = "sweep") -> list[dict[str, str]]:
+    text = Path(f"runs/tiny_{name}.csv").read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
+
+
+def test_folds_and_seeds_become_the_fields_table_with_the_papers_numbers_beside_it(scripts, capsys):
+    assert run(scripts, "--folds 0 1 2 --seeds 0 2 --shots 1") == 0
+    prototypes, ours, calibrated, paper = table()
+    # fold means over seeds 0 and 2: 14, 24, 34 (12 + 1 + 10 * fold + mean seed), deviation sqrt(2)
+    assert [ours[f"fold {fold}"] for fold in range(3)] == [
+        "14.00 ± 1.41",
+        "24.00 ± 1.41",
+        "34.00 ± 1.41",
+    ]
+    assert (ours["mean"], ours["paper"], ours["difference"]) == ("24.00 ± 1.41", "39.92", "-15.92")
+    assert (calibrated["cut"], calibrated["mean"]) == ("calibrated", "26.00 ± 1.41")
+    assert (paper["method"], paper["fold 1"], paper["mean"]) == (
+        "MGCL, the paper",
+        "30.59",
+        "39.92",
+    )
+    assert (prototypes["mean"], prototypes["paper"]) == ("7.00 ± 0.00", "–")
+    printed = capsys.readouterr().out
+    assert "24.00 ± 1.41" in printed and max(map(len, printed.splitlines())) <= 120
+
+
+def test_the_table_is_written_as_markdown_csv_and_latex_with_every_run(scripts):
+    run(scripts, "--folds 0 --seeds 0 --shots 1 5")
+    assert "| MGCL, best | 5 | 0.5 | 17.00 | 17.00 |" in Path("runs/tiny_sweep.md").read_text()
+    latex = Path("runs/tiny_sweep.tex").read_text()
+    assert r"MGCL, best & 5 & 0.5 & 17.00 & 17.00 & 49.14 & -32.14 & 50.00 \\" in latex
+    assert [r["miou"] for r in table("sweep_runs") if r["shots"] == "1"] == [
+        "7.00",
+        "13.00",
+        "15.00",
+    ]
+
+
+def test_a_complete_run_is_not_run_again_and_a_missing_shot_is(scripts):
+    run(scripts, "--folds 0 --seeds 0 --shots 1")
+    run(scripts, "--folds 0 --seeds 0 --shots 1")
+    assert calls("tiny_fold0_seed0") == ["train", "test"]
+    run(scripts, "--folds 0 --seeds 0 --shots 1 5")
+    assert calls("tiny_fold0_seed0") == ["train", "test"] * 2
+
+
+def test_another_constant_makes_a_run_incomplete_and_a_free_one_does_not(scripts):
+    run(scripts, "--folds 0 --seeds 0 --shots 1")
+    run(scripts, "--folds 0 --seeds 0 --shots 1 -- --data.workers 0 --test.batch_size 2")
+    assert calls("tiny_fold0_seed0") == ["train", "test"]
+    run(scripts, "--folds 0 --seeds 0 --shots 1 -- --test.supports published")
+    run(scripts, "--folds 0 --seeds 0 --shots 1 -- --train.lr 0.5 --test.supports published")
+    assert calls("tiny_fold0_seed0") == ["train", "test"] * 3
+
+
+def test_a_failure_is_named_and_the_other_runs_go_on(scripts, monkeypatch, capsys):
+    monkeypatch.setenv("FAIL_FOLD", "0")
+    assert run(scripts, "--folds 0 1 --seeds 0 --shots 1") == 1
+    output = capsys.readouterr()
+    assert "FAILED tiny_fold0_seed0: main_1_mgcl_train.py ended with status 3" in output.err
+    assert "no room on the disk" in output.err
+    assert calls("tiny_fold0_seed0") == ["train"]
+    assert calls("tiny_fold1_seed0") == ["train", "test"]
+    assert "Missing: tiny_fold0_seed0." in Path("runs/tiny_sweep.md").read_text()
+
+
+def test_a_test_that_leaves_no_report_is_a_failure(scripts, capsys):
+    (scripts / command.TEST).write_text("")
+    assert run(scripts, "--folds 0 --seeds 0 --shots 1") == 1
+    assert "left no report.json" in capsys.readouterr().err
+
+
+def test_ablations_are_tables_of_what_is_on_and_all_off_is_hsnets_idea(scripts):
+    words = "--folds 0 --seeds 0 --shots 1 --ablations hsnet_idea mgfe+fbc mgfe+fbc+decoder"
+    assert run(scripts, words) == 0
+    rows = [row for row in table("sweep_ablations") if row["cut"] == "0.5"]
+    assert [row["method"] for row in rows] == [f"{HSNET}, best", *["MGCL, best"] * 2]
+    ticks = [[row[name] for name in ("MGFE", "FBC", "decoder masks")] for row in rows]
+    assert ticks == [["", "", ""], ["✓", "✓", ""], ["✓", "✓", "✓"]]
+    assert [row["mean"] for row in rows] == ["1.00", "9.00", "13.00"]
+    assert all(row["mean"] != "9.00" for row in table()), "the field's table is the whole model"
+
+
+def test_the_eight_ablations_set_the_models_switches(scripts):
+    jobs = plan(Path("tiny.toml"), folds=[1], seeds=[3], ablations=[*ABLATIONS])
+    models = [job.config.model for job in jobs]
+    assert len({(m.mgfe, m.background, m.decoder_masks) for m in models}) == 8
+    assert jobs[0].name == "tiny_fold1_seed3"
+    assert jobs[-1].name == "tiny_hsnet_idea_fold1_seed3"
+    assert not (models[-1].mgfe or models[-1].background or models[-1].decoder_masks)
+    assert {(job.config.data.fold, job.config.train.seed) for job in jobs} == {(1, 3)}
+
+
+@pytest.mark.parametrize("word", ["--data.fold", "--test.shots=[1]", "--run.name"])
+def test_a_constant_that_the_sweep_sets_is_refused_as_an_override(scripts, word):
+    with pytest.raises(ConfigError, match="set by the sweep"):
+        plan(Path("tiny.toml"), folds=[0], seeds=[0], overrides=[word, "1"])
+
+
+def test_a_wrong_constant_ends_the_sweep_before_any_run(scripts, capsys):
+    assert run(scripts, "--folds 0 1 -- --train.lr fast") == 2
+    assert "train.lr" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+def test_a_best_epoch_that_is_the_last_counts_as_both():
+    assert _methods("MGCL, best = last (epoch 3)") == ["MGCL, best", "MGCL, last"]
+    assert _methods("cosine prototypes, untrained") == ["cosine prototypes, untrained"]
+
+
+def test_seeds_may_be_a_range(scripts):
+    assert command._flat([[4], command._numbers("0..2"), command._numbers("2")]) == [4, 0, 1, 2]
+
+
+def test_jobs_are_spread_over_the_gpus_one_process_each(scripts):
+    jobs = plan(Path("tiny.toml"), folds=[0, 1], seeds=[0], shots=[1])
+    assert command.run_all(jobs, scripts, ["3", "5"]) == {}
+    seen = {Path("runs", job.name, "calls").read_text().split()[1] for job in jobs}
+    assert seen == {"3", "5"}
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    report = json.loads(Path("runs", jobs[0].name, "report.json").read_text())
+    assert report["rows"][0]["method"] == "cosine prototypes"
