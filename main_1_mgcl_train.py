@@ -68,7 +68,7 @@ def train(config: Config, device: "torch.device") -> None:
                 class_ids=training.class_ids,
                 log_every=recipe.log_every,
                 on_log=run.on_log,
-                cut=run.state.cut,
+                threshold=run.state.threshold,
                 accumulate=recipe.accumulate,
                 begun=run.pop_begun(),
                 on_step=run.on_step,

@@ -14,7 +14,7 @@ from mgcl.datasets.episodes import Episode
 from mgcl.datasets.loader import in_batches, load_batches
 from mgcl.datasets.sets import EpisodeSet
 from mgcl.device import keep_freed_memory, make_reproducible
-from mgcl.engine.evaluation import CUTS
+from mgcl.engine.evaluation import THRESHOLDS
 from mgcl.engine.forward import Setup
 from mgcl.model.network import MGCL, build_model
 
@@ -136,13 +136,13 @@ def evaluation_loader(part: EpisodeSet, config: Config) -> Iterable[Episode]:
     )
 
 
-def cuts_to_try(wanted: float | str) -> tuple[float, ...]:
-    """The thresholds of an evaluation, test.cut among them if it is a number."""
-    return CUTS if isinstance(wanted, str) else tuple(sorted({*CUTS, wanted}))
+def thresholds_to_try(wanted: float | str) -> tuple[float, ...]:
+    """The thresholds of an evaluation, test.threshold among them if it is a number."""
+    return THRESHOLDS if isinstance(wanted, str) else tuple(sorted({*THRESHOLDS, wanted}))
 
 
-def resolve_cut(wanted: float | str, calibrated: float | None) -> float:
-    """The number behind test.cut; 0.5 where nothing is calibrated yet."""
+def resolve_threshold(wanted: float | str, calibrated: float | None) -> float:
+    """The number behind test.threshold; 0.5 where nothing is calibrated yet."""
     if wanted != "calibrated":
         return float(wanted)
     return 0.5 if calibrated is None else calibrated

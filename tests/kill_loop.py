@@ -189,5 +189,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    assert mgcl.training  # the import is the point
+    assert mgcl.train.run  # the import is the point
     sys.exit(main())

@@ -34,11 +34,11 @@ def test_the_scripts_leave_checkpoints_logs_reports_and_pictures(pipeline):
             assert picture.width > 200 and len(picture.convert("RGB").getcolors(1 << 24)) > 20
 
 
-def test_the_reports_table_holds_the_model_at_both_cuts_beside_the_baselines(pipeline):
+def test_the_reports_table_holds_the_model_at_both_thresholds_beside_the_baselines(pipeline):
     report = json.loads((pipeline.folder / "report.json").read_text())
     for shots in (1, 5):
         found = [row for row in report["rows"] if row["shots"] == shots]
-        first = [row["cut"] for row in found if row["method"] == found[0]["method"]]
+        first = [row["threshold"] for row in found if row["method"] == found[0]["method"]]
         assert first[0] == "0.5" and first[1].startswith("calibrated 0.")
         assert {"everything foreground", "cosine prototypes, untrained"} <= {
             row["method"] for row in found
@@ -54,10 +54,12 @@ def test_the_reports_table_holds_the_model_at_both_cuts_beside_the_baselines(pip
 
 def test_precision_and_recall_agree_with_the_ious_of_the_table(pipeline):
     report = json.loads((pipeline.folder / "report.json").read_text())
-    rows = {(r["method"], r["shots"], r["cut"]): r["class_iou"] for r in report["rows"]}
-    assert {(r["method"], r["shots"], r["cut"]) for r in report["precision_recall"]} == {*rows}
+    rows = {(r["method"], r["shots"], r["threshold"]): r["class_iou"] for r in report["rows"]}
+    assert {(r["method"], r["shots"], r["threshold"]) for r in report["precision_recall"]} == {
+        *rows
+    }
     for row in report["precision_recall"]:
-        iou = rows[row["method"], row["shots"], row["cut"]][row["class"]]
+        iou = rows[row["method"], row["shots"], row["threshold"]][row["class"]]
         assert row["iou"] == pytest.approx(iou)
         p, r = ((row[key] or 0) / 100 for key in ("precision", "recall"))
         assert row["iou"] == pytest.approx(100 * p * r / (p + r - p * r) if p * r else 0)
@@ -69,7 +71,9 @@ def test_the_list_of_episodes_names_their_images(pipeline):
         rows = list(csv.DictReader(file))
     plans = (pipeline.folder / "episodes_5shot.jsonl").read_text().splitlines()
     ours = [
-        r for r in rows if (r["method"], r["shots"], r["cut"]) == (rows[0]["method"], "5", "0.5")
+        r
+        for r in rows
+        if (r["method"], r["shots"], r["threshold"]) == (rows[0]["method"], "5", "0.5")
     ]
     for row, plan in zip(ours, map(json.loads, plans), strict=True):
         assert (row["query"], row["supports"].split()) == (plan["query"], plan["supports"])

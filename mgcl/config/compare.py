@@ -8,7 +8,7 @@ from mgcl.config.sections import Config
 # What a resumed run may not change: the sections that it learns by, less where things lie and how
 # fast they come, and the constants of the test that choose its best epoch.
 LEARNING = ("data", "masks", "model", "train")
-CHOOSING = ("test.cut", "test.supports")
+CHOOSING = ("test.threshold", "test.supports")
 FREE = {
     *("data.root", "data.lists_dir", "data.workers", "data.cache_gib"),
     *("train.resume", "train.force", "train.log_every", "train.save_every", "train.accumulate"),

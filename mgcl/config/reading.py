@@ -163,7 +163,7 @@ def _explain(error: ValidationError) -> str:
             text = f"a section has keys: write {key}.KEY (given: {mistake['input']!r})"
         else:
             text = f"{mistake['msg']} (given: {mistake['input']!r})"
-        # the parts of a union ("cut", "float") each report: keep them in one line under the key
+        # the parts of a union each report: keep them in one line under the key
         name = ".".join(str(part) for part in mistake["loc"][: 2 if parents else 1])
         lines[name] = f"{lines[name]}; or {text}" if name in lines else text
     return "\n".join(f"  {name}: {text}" for name, text in lines.items())

@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Cut = Annotated[float, Field(gt=0, lt=1)]
+Threshold = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
@@ -194,9 +194,9 @@ class TestSection(Section):
     """best, last, both (of the run), or the path of a checkpoint (the authors' too)."""
     shots: Annotated[list[Positive], Field(min_length=1)] = [1, 5]
     """Support images an episode; each number is tested in turn."""
-    cut: Literal["calibrated"] | Cut = 0.5
-    """Foreground where its probability is over this: 0.5 is the paper's argmax, calibrated the cut
-    that was best on held-out episodes of the training classes. Both are reported."""
+    threshold: Literal["calibrated"] | Threshold = 0.5
+    """Foreground where its probability is over this: 0.5 is the paper's argmax, calibrated
+    what was best on held-out episodes of the training classes. Both are reported."""
     vote_share: Share = 0.4
     """K-shot: foreground where votes / max(1, largest vote of the image) reaches this."""
     supports: Literal["distinct", "published"] = "distinct"
@@ -215,7 +215,7 @@ class TestSection(Section):
     baselines: bool = True
     """Also score everything-foreground and cosine prototypes of the untrained backbone."""
     must_beat_baselines: bool = False
-    """Exit with status 1 unless the model's mIoU at the calibrated cut is above both baselines."""
+    """Exit with status 1 unless the mIoU at the calibrated threshold is above both baselines."""
     panels: Count = 4
     """Panels each of the best, the median and the worst episodes."""
 

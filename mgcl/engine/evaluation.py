@@ -13,7 +13,7 @@ from mgcl.engine.forward import Setup
 from mgcl.metrics import IoUMeter, Scores, count_pixels
 from mgcl.model.network import aggregate_shots
 
-CUTS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # thresholds that an evaluation tries
+THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # thresholds that an evaluation tries
 
 
 @dataclass(frozen=True)
@@ -22,35 +22,35 @@ class Evaluation:
 
     class_ids: tuple[int, ...]
     """Classes that are scored, 0-based."""
-    cuts: tuple[float, ...]
+    thresholds: tuple[float, ...]
     episode_ids: Tensor
     """(N,)"""
     episode_class: Tensor
     """(N,) 0-based class of each episode."""
     counts: Tensor
-    """(N, cuts, 4), see `metrics.count_pixels`."""
+    """(N, thresholds, 4), see `metrics.count_pixels`."""
     episodes_per_second: float
     foreground: Tensor | None = None
     """(N,) pixels of the foreground in each episode's label, for precision and recall."""
 
-    def scores(self, cut: float) -> Scores:
-        """mIoU, FB-IoU and class IoUs at a cut that was tried."""
+    def scores(self, threshold: float) -> Scores:
+        """mIoU, FB-IoU and class IoUs at a threshold that was tried."""
         meter = IoUMeter(self.class_ids)
-        meter.add(self.counts[:, self.cuts.index(cut)], self.episode_class)
+        meter.add(self.counts[:, self.thresholds.index(threshold)], self.episode_class)
         return meter.compute()
 
     def curve(self) -> dict[float, float]:
-        """The mIoU at every cut."""
-        return {cut: self.scores(cut).miou for cut in self.cuts}
+        """The mIoU at every threshold."""
+        return {threshold: self.scores(threshold).miou for threshold in self.thresholds}
 
-    def best_cut(self) -> float:
-        """The cut of the largest mIoU; of equal ones the nearest to 0.5."""
+    def best_threshold(self) -> float:
+        """The threshold of the largest mIoU; of equal ones the nearest to 0.5."""
         curve = self.curve()
-        return max(self.cuts, key=lambda cut: (curve[cut], -abs(cut - 0.5)))
+        return max(self.thresholds, key=lambda threshold: (curve[threshold], -abs(threshold - 0.5)))
 
-    def episode_iou(self, cut: float) -> Tensor:
-        """Foreground IoU of every episode at a cut, percent: (N,)."""
-        hit, union = self.counts[:, self.cuts.index(cut), :2].double().unbind(-1)
+    def episode_iou(self, threshold: float) -> Tensor:
+        """Foreground IoU of every episode at a threshold, percent: (N,)."""
+        hit, union = self.counts[:, self.thresholds.index(threshold), :2].double().unbind(-1)
         return 100 * hit / union.clamp_min(1)
 
 
@@ -61,10 +61,10 @@ def evaluate(
     class_ids: Sequence[int],
     *,
     setup: Setup,
-    cuts: Sequence[float] = CUTS,
+    thresholds: Sequence[float] = THRESHOLDS,
     vote_share: float = 0.4,
 ) -> Evaluation:
-    """Segment this process's share of the episodes and count pixels at every cut.
+    """Segment this process's share of the episodes and count pixels at every threshold.
 
     Args:
         model: MGCL, or anything that gives (B, K, 2, H, W) logits.
@@ -72,19 +72,21 @@ def evaluate(
         ids: the episodes of all processes, in the order of the result.
         class_ids: classes to score, 0-based.
         setup: device and precision.
-        cuts: thresholds of the foreground probability.
+        thresholds: thresholds of the foreground probability.
         vote_share: of the K-shot vote.
     """
     model.eval()
     began = time.perf_counter()
     row = {episode_id: i for i, episode_id in enumerate(ids)}
     # times seen, class, foreground, counts
-    table = torch.zeros(len(ids), 3 + len(cuts) * 4, dtype=torch.int64)
+    table = torch.zeros(len(ids), 3 + len(thresholds) * 4, dtype=torch.int64)
     with torch.inference_mode():
         for batch in loader:
             episode = setup.move(batch)
             logits = setup.forward(model, episode)
-            votes = [aggregate_shots(logits, cut=c, vote_share=vote_share) for c in cuts]
+            votes = [
+                aggregate_shots(logits, threshold=c, vote_share=vote_share) for c in thresholds
+            ]
             counts = torch.stack([count_pixels(v, episode.query_label) for v in votes], dim=1)
             classes = torch.as_tensor(batch.class_id)[:, None]
             seen = torch.ones_like(classes)
@@ -98,10 +100,10 @@ def evaluate(
     assert table[:, 0].eq(1).all(), "an episode was left out or scored twice"
     return Evaluation(
         class_ids=tuple(class_ids),
-        cuts=tuple(cuts),
+        thresholds=tuple(thresholds),
         episode_ids=torch.tensor([*ids]),
         episode_class=table[:, 1],
         foreground=table[:, 2],
-        counts=table[:, 3:].unflatten(1, (len(cuts), 4)),
+        counts=table[:, 3:].unflatten(1, (len(thresholds), 4)),
         episodes_per_second=len(ids) / max(time.perf_counter() - began, 1e-9),
     )

@@ -18,11 +18,11 @@ class TrainingResult(NamedTuple):
 
     loss: float
     scores: Scores
-    """At the cut 0.5."""
+    """At the threshold 0.5."""
     images_per_second: float
     steps: int
     scores_calibrated: Scores | None = None
-    """At the calibrated cut, where there was one."""
+    """At the calibrated threshold, where there was one."""
 
 
 class LossNotFiniteError(ValueError):
@@ -33,18 +33,18 @@ class Progress:
     """Losses and counts of an epoch; they stay on the device until they are looked at."""
 
     def __init__(
-        self, class_ids: Sequence[int], device: torch.device, *, cut: float | None = None
+        self, class_ids: Sequence[int], device: torch.device, *, threshold: float | None = None
     ) -> None:
         """Nothing done yet.
 
         Args:
             class_ids: the training classes, for the scores.
             device: where the steps compute.
-            cut: calibrated threshold to score at, beside 0.5.
+            threshold: calibrated threshold to score at, beside 0.5.
         """
         self.step = 0
-        self.cut = cut
-        self._meters = {c: IoUMeter(class_ids, device) for c in (0.5, cut) if c is not None}
+        self.threshold = threshold
+        self._meters = {c: IoUMeter(class_ids, device) for c in (0.5, threshold) if c is not None}
         self._device = device
         self._parts: list[tuple[Tensor, Tensor]] = []  # own part of a step's loss, its episode ids
         self._losses: list[float] = []  # settled ones since the last report
@@ -64,8 +64,8 @@ class Progress:
         """
         self.step += 1
         self._parts.append((loss.detach(), torch.as_tensor(ids)))
-        for cut, meter in self._meters.items():
-            prediction = margin > logit(cut)
+        for threshold, meter in self._meters.items():
+            prediction = margin > logit(threshold)
             meter.update(prediction, label, torch.as_tensor(class_id))
 
     def look(self, on_log: Callable[[int, float, float], None]) -> None:
@@ -112,8 +112,8 @@ class Progress:
         """The epoch's loss and scores, once all was looked at; all processes call it."""
         for meter in self._meters.values():
             meter.all_reduce()
-        scores = {cut: meter.compute() for cut, meter in self._meters.items()}
-        calibrated = None if self.cut is None else scores[self.cut]
+        scores = {threshold: meter.compute() for threshold, meter in self._meters.items()}
+        calibrated = None if self.threshold is None else scores[self.threshold]
         mean = self._total / max(self.step, 1)
         return TrainingResult(mean, scores[0.5], self._speed(), self.step, calibrated)
 

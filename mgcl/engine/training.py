@@ -24,7 +24,7 @@ def train_one_epoch(
     class_ids: Sequence[int],
     log_every: int,
     on_log: Callable[[int, float, float], None],
-    cut: float | None = None,
+    threshold: float | None = None,
     accumulate: int = 1,
     begun: Mapping[str, Any] | None = None,
     on_step: Callable[[Progress], None] = lambda progress: None,
@@ -40,7 +40,7 @@ def train_one_epoch(
         class_ids: the training classes, for the scores.
         log_every: steps between two looks at the loss; only then the host waits for the device.
         on_log: called with (steps done, mean loss since the last call, images/s).
-        cut: calibrated threshold to score at, beside 0.5.
+        threshold: calibrated threshold to score at, beside 0.5.
         accumulate: passes that a batch is split into, for small cards.
         begun: state of the epoch where it was interrupted; `loader` holds the batches left.
         on_step: called after each step, before anything is logged of it.
@@ -49,7 +49,7 @@ def train_one_epoch(
         LossNotFiniteError: the loss is not a number any more.
     """
     model.train()
-    progress = Progress(class_ids, setup.device, cut=cut)
+    progress = Progress(class_ids, setup.device, threshold=threshold)
     if begun is not None:
         progress.load_state_dict(begun)
         _look_if_due(progress, log_every, on_log)

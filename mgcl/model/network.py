@@ -144,18 +144,18 @@ class MGCL(nn.Module):
         return F.interpolate(small, size=size, mode="bilinear", align_corners=True)
 
 
-def aggregate_shots(logits: Tensor, *, cut: float = 0.5, vote_share: float = 0.4) -> Tensor:
+def aggregate_shots(logits: Tensor, *, threshold: float = 0.5, vote_share: float = 0.4) -> Tensor:
     """Let K supports vote on every pixel.
 
     Args:
         logits: (B, K, 2, H, W).
-        cut: a support votes foreground where its probability is over this; 0.5 is the argmax.
+        threshold: a support votes foreground where its probability is over this; 0.5 is the argmax.
         vote_share: foreground where votes / max(1, largest vote of the image) reaches this.
 
     Returns:
         (B, H, W) uint8, 1 = foreground.
     """
-    votes = (logits[:, :, 1] - logits[:, :, 0] > logit(cut)).sum(dim=1)  # (B, H, W)
+    votes = (logits[:, :, 1] - logits[:, :, 0] > logit(threshold)).sum(dim=1)  # (B, H, W)
     largest = votes.amax(dim=(1, 2), keepdim=True).clamp_min(1)
     return (votes >= votes_needed(largest, vote_share)).to(torch.uint8)
 

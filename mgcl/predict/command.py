@@ -54,7 +54,7 @@ def _segment(words: argparse.Namespace) -> int:
         words.checkpoint,
         config=words.config,
         masks="none" if maps else words.masks,
-        cut=words.cut,
+        threshold=words.threshold,
         window=words.window,
         overlap=words.overlap,
         device=words.device,
@@ -106,7 +106,7 @@ def _facts(predictor: "Predictor", words: argparse.Namespace) -> dict[str, Any]:
         "checkpoint": str(words.checkpoint),
         "supports": [[str(path) for path in pair] for pair in _pairs(words.support)],
         "label_id": words.label_id,
-        "cut": predictor.cut,
+        "threshold": predictor.threshold,
         "vote_share": predictor.vote_share,
         "window": predictor.window,
         "image_size": predictor.image_size,
@@ -123,11 +123,12 @@ def _write_overview(
     from mgcl.visualize.panels import overview
 
     shots = len(predictor.examples)
-    title = f"{shots} support{'s' * (shots > 1)}, cut {predictor.cut:.2f}, {words.checkpoint}"
+    title = f"{shots} support{'s' * (shots > 1)}, threshold {predictor.threshold:.2f}"
+    title += f", {words.checkpoint}"
     write_png(words.to / OVERVIEW, overview(predictor.examples, tiles, title))
 
 
-def _cut(word: str) -> float | str:
+def _threshold(word: str) -> float | str:
     return word if word == "calibrated" else float(word)
 
 
@@ -156,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     text = "the class in the labels, an id (255 is ignored) or '#rrggbb' (left out: all but 0)"
     add("--label-id", type=_label_id, metavar="N", help=text)
     text = "foreground is over this probability, or 'calibrated' (left out: as in training)"
-    add("--cut", type=_cut, metavar="X", help=text)
+    add("--threshold", type=_threshold, metavar="X", help=text)
     add("--probabilities", action="store_true", help="also write 16-bit PNGs, probability * 65535")
     kinds = ", ".join(filter(None, GENERATORS))
     text = f"{kinds}, or a folder of mask maps (left out: as in training)"

@@ -15,7 +15,7 @@ def load_predictor(
     *,
     config: Path | None = None,
     masks: str = "",
-    cut: float | str | None = None,
+    threshold: float | str | None = None,
     window: int = WINDOW,
     overlap: float = 0.5,
     device: str = "auto",
@@ -26,7 +26,7 @@ def load_predictor(
         checkpoint: of this project, or of the authors.
         config: file of constants; the authors' checkpoints hold none, this project's their own.
         masks: generator of the mask maps: superpixels, sam, sam2 or none; empty: as in training.
-        cut: foreground where the probability is over this, or "calibrated"; None: as in training.
+        threshold: foreground is over this probability, or "calibrated"; None: as in training.
         window: pixels of the image that a window spans; should be the side of the training's tiles.
         overlap: least share of a window that the next one covers again.
         device: auto, cuda or cpu.
@@ -35,7 +35,7 @@ def load_predictor(
         ValueError: the checkpoint is missing, torn or of another network than `config` says, or
             something that the masks need is missing.
     """
-    from mgcl.build import build_setup, build_trained, resolve_cut
+    from mgcl.build import build_setup, build_trained, resolve_threshold
     from mgcl.config import load, with_values
     from mgcl.device import choose_device
     from mgcl.masks.generator import build_generator
@@ -53,7 +53,9 @@ def load_predictor(
         setup=build_setup(constants, place),
         window=window,
         overlap=overlap,
-        cut=resolve_cut(constants.test.cut if cut is None else cut, said.get("cut")),
+        threshold=resolve_threshold(
+            constants.test.threshold if threshold is None else threshold, said.get("threshold")
+        ),
         vote_share=constants.test.vote_share,
         batch_size=constants.test.batch_size,
     )

@@ -30,7 +30,7 @@ class Prediction(NamedTuple):
     probability: np.ndarray
     """(H, W) float32 in [0, 1]: the foreground probability, mean over the supports."""
     votes: np.ndarray
-    """(H, W) uint8: supports by which the pixel's probability is over the cut."""
+    """(H, W) uint8: supports by which the pixel's probability is over the threshold."""
 
 
 class _Encoded(NamedTuple):
@@ -59,7 +59,7 @@ class Predictor:
         setup: Setup,
         window: int | None = None,
         overlap: float = 0.5,
-        cut: float = 0.5,
+        threshold: float = 0.5,
         vote_share: float = 0.4,
         batch_size: int = 8,
     ) -> None:
@@ -72,7 +72,7 @@ class Predictor:
             setup: device, precision, and what 255 in a label means.
             window: pixels of the image that a window spans; None takes `image_size`, 1:1.
             overlap: least share of a window that its neighbour covers again, 0 <= overlap < 1.
-            cut: a support votes foreground where its probability is over this.
+            threshold: a support votes foreground where its probability is over this.
             vote_share: foreground where votes / max(1, largest vote of the image) reaches this.
             batch_size: windows of a forward pass; memory grows with it and with nothing else.
 
@@ -85,14 +85,15 @@ class Predictor:
                 f"image_size {image_size}, window {window}, batch_size {batch_size}: the first "
                 "must be a multiple of 32, the others at least 1"
             )
-        if not (0 <= overlap < 1 and 0 < cut < 1 and 0 <= vote_share <= 1):
+        if not (0 <= overlap < 1 and 0 < threshold < 1 and 0 <= vote_share <= 1):
             raise ValueError(
-                f"overlap {overlap}, cut {cut}, vote_share {vote_share}: shares lie between 0 and 1"
+                f"overlap {overlap}, threshold {threshold}, vote_share {vote_share}: "
+                "shares lie between 0 and 1"
             )
         self.model = model.to(setup.device).eval()
         self.mask_generator = mask_generator
         self.image_size, self.window, self.overlap = image_size, window, overlap
-        self.cut, self.vote_share, self.batch_size = cut, vote_share, batch_size
+        self.threshold, self.vote_share, self.batch_size = threshold, vote_share, batch_size
         self.setup = setup
         self.examples: list[Example] = []
         self._encoded: list[_Encoded] = []
@@ -167,7 +168,7 @@ class Predictor:
         votes = np.empty((height, width), np.uint8)
         probability = np.empty((height, width), np.float32)
         for rows, margins in self._bands(image, mask_map, on_windows or (lambda count: None)):
-            votes[rows] = (margins > logit(self.cut)).sum(dim=0).byte().cpu().numpy()
+            votes[rows] = (margins > logit(self.threshold)).sum(dim=0).byte().cpu().numpy()
             probability[rows] = margins.sigmoid().mean(dim=0).cpu().numpy()
         mask = votes >= votes_needed(max(1, int(votes.max())), self.vote_share)
         return Prediction(mask.astype(np.uint8), probability, votes)

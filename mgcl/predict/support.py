@@ -27,7 +27,7 @@ def cut_example(
     window: int,
     generator: MaskGenerator | None,
 ) -> Example:
-    """Cut the window around the labelled objects out of a support (`windows.around_objects`).
+    """Threshold the window around the labelled objects out of a support (`windows.around_objects`).
 
     Where no mask map is given, `generator` makes that of the window.
 

@@ -149,7 +149,7 @@ def _cards(rows: "Sequence[Row]") -> str:
         f'<div class="card"><small>{row.shots}-shot mIoU</small>'
         f"<b>{number(row.scores.miou)}</b>"
         f"<small>FB-IoU {number(row.scores.fb_iou)}</small>"
-        f"<small>cut {escape(row.cut)}</small></div>"
+        f"<small>threshold {escape(row.threshold)}</small></div>"
         for row in _of_first_method(rows)
     ]
     method = f'<div class="faint">{escape(rows[0].method)}</div>' if rows else ""
@@ -187,8 +187,8 @@ def _class_bars(report: "Report") -> Iterator[str]:
     papers = {shots: scores.class_iou for _, shots, _, scores in report.published_rows()}
     looks = list(zip(rows, itertools.cycle(COLOURS)))  # noqa: B905
     words = [
-        f'<span><i class="key" style="background:{colour}"></i>{row.shots}-shot, {escape(row.cut)}'
-        "</span>"
+        f'<span><i class="key" style="background:{colour}"></i>{row.shots}-shot, '
+        f"{escape(row.threshold)}</span>"
         for row, colour in looks
     ]
     if any(papers.values()):
@@ -221,11 +221,11 @@ def _bar(value: float | None, colour: str, paper: float | None) -> str:
 
 
 def _histograms(episodes: "Iterable[EpisodeRow]") -> Iterator[str]:
-    """How many episodes lie in each tenth of IoU, for every method, shots and cut."""
+    """How many episodes lie in each tenth of IoU, for every method, shots and threshold."""
     groups: dict[str, list[float]] = {}
     for row in episodes:
-        cut = "" if row.cut == "-" else f", cut {row.cut}"
-        groups.setdefault(f"{row.method}, {row.shots}-shot{cut}", []).append(row.iou)
+        threshold = "" if row.threshold == "-" else f", threshold {row.threshold}"
+        groups.setdefault(f"{row.method}, {row.shots}-shot{threshold}", []).append(row.iou)
     if not groups:
         return
     yield "<h2>IoU of the episodes, percent</h2>"

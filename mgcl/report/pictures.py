@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from mgcl.build import resolve_cut
+from mgcl.build import resolve_threshold
 from mgcl.config import Config
 from mgcl.datasets.sets import EpisodeSet
 from mgcl.engine.forward import Setup
@@ -22,8 +22,8 @@ def write_panels(config: Config, result: "Result", part: EpisodeSet, setup: Setu
 
     for old in config.run_dir.glob(f"panels/{result.shots}shot_*.png"):
         old.unlink()
-    cut = resolve_cut(config.test.cut, result.candidate.cut)
-    order = result.evaluation.episode_iou(cut).argsort(descending=True, stable=True).tolist()
+    threshold = resolve_threshold(config.test.threshold, result.candidate.threshold)
+    order = result.evaluation.episode_iou(threshold).argsort(descending=True, stable=True).tolist()
     written = []
     middle = max(0, (len(order) - config.test.panels) // 2)
     for kind, first in ("best", 0), ("median", middle), ("worst", -config.test.panels):
@@ -34,7 +34,7 @@ def write_panels(config: Config, result: "Result", part: EpisodeSet, setup: Setu
             part.dataset,
             ids,
             setup=setup,
-            cut=cut,
+            threshold=threshold,
             vote_share=config.test.vote_share,
         )
         for number, (name, panel) in enumerate(panels, start=1):
@@ -53,8 +53,8 @@ def write_curves(config: Config, results: list["Result"]) -> dict[str, dict[floa
     decisive = [r for r in results if r.candidate is first]
     curves = {f"{r.shots}-shot": r.evaluation.curve() for r in decisive}
     marks = {"argmax 0.5": 0.5}
-    if first.cut is not None:
-        marks[f"calibrated {first.cut:.2f}"] = first.cut
+    if first.threshold is not None:
+        marks[f"calibrated {first.threshold:.2f}"] = first.threshold
     title = f"{first.name}: mIoU over the decision threshold"
     threshold_plot(config.run_dir / "threshold.png", curves, marks=marks, title=title)
     precision_recall_plot(

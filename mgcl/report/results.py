@@ -24,7 +24,7 @@ class Row(NamedTuple):
 
     method: str
     shots: int
-    cut: str
+    threshold: str
     scores: "Scores"
 
 
@@ -33,7 +33,7 @@ class EpisodeRow(NamedTuple):
 
     method: str
     shots: int
-    cut: str
+    threshold: str
     episode_id: int
     class_id: int
     iou: float
@@ -48,7 +48,7 @@ class ClassRow(NamedTuple):
 
     method: str
     shots: int
-    cut: str
+    threshold: str
     class_id: int
     episodes: int
     iou: float
@@ -67,7 +67,7 @@ class Report:
     """Names of the tested classes by 0-based id, in the order of the columns."""
     rows: list[Row]
     curves: dict[str, dict[float, float]]
-    """Name -> {cut: mIoU}."""
+    """Name -> {threshold: mIoU}."""
     notes: list[str]
     panels: list[str]
     """Paths of the pictures, relative to the report."""
@@ -102,41 +102,41 @@ class _Cells(NamedTuple):
     class_iou: dict[int, float]
 
 
-def cuts(result: Result, wanted: float | str = 0.5) -> dict[str, float]:
-    """Cuts to report, by their words: 0.5, one of one's own, and the calibrated one if there is."""
+def thresholds(result: Result, wanted: float | str = 0.5) -> dict[str, float]:
+    """Thresholds to report, by their words: 0.5, one of one's own, and the calibrated one."""
     if not result.candidate.trained:
         return {"-": 0.5}
     found = {"0.5": 0.5}
     if wanted not in (0.5, "calibrated"):
         found[f"{wanted:g}"] = float(wanted)
-    if result.candidate.cut is not None:
-        found[f"calibrated {result.candidate.cut:.2f}"] = result.candidate.cut
+    if result.candidate.threshold is not None:
+        found[f"calibrated {result.candidate.threshold:.2f}"] = result.candidate.threshold
     return found
 
 
 def rows(result: Result, wanted: float | str = 0.5) -> Iterator[Row]:
-    """The scores at every cut that is reported."""
-    for words, cut in cuts(result, wanted).items():
-        yield Row(result.candidate.name, result.shots, words, result.evaluation.scores(cut))
+    """The scores at every threshold that is reported."""
+    for words, threshold in thresholds(result, wanted).items():
+        yield Row(result.candidate.name, result.shots, words, result.evaluation.scores(threshold))
 
 
 def class_rows(result: Result, wanted: float | str = 0.5) -> Iterator[ClassRow]:
-    """Precision and recall of each class, its episodes' pixels pooled, at the cuts reported."""
+    """Precision and recall of each class, its episodes' pixels pooled, at each threshold."""
     name, found = result.candidate.name, result.evaluation
     if found.foreground is None:
         return
-    for words, cut in cuts(result, wanted).items():
-        ious = found.scores(cut).class_iou
+    for words, threshold in thresholds(result, wanted).items():
+        ious = found.scores(threshold).class_iou
         for class_id in found.class_ids:
             here = found.episode_class == class_id
-            counts = found.counts[here, found.cuts.index(cut)].sum(dim=0)  # (4,)
+            counts = found.counts[here, found.thresholds.index(threshold)].sum(dim=0)  # (4,)
             precision, recall = precision_recall(counts, found.foreground[here].sum()).tolist()
             shown = (int(here.sum()), ious[class_id], precision, recall)
             yield ClassRow(name, result.shots, words, class_id, *shown)
 
 
 def precision_recall_curve(result: Result) -> list[tuple[float, float, float]]:
-    """(cut, precision, recall), means over the classes, at every cut that was tried."""
+    """(threshold, precision, recall), means over the classes, at every threshold that was tried."""
     found = result.evaluation
     if found.foreground is None:
         return []
@@ -146,17 +146,21 @@ def precision_recall_curve(result: Result) -> list[tuple[float, float, float]]:
         by_class.append(
             precision_recall(found.counts[here].sum(dim=0), found.foreground[here].sum())
         )
-    means = torch.stack(by_class).nanmean(dim=0).tolist()  # (classes, cuts, 2) -> (cuts, 2)
-    return [(cut, *mean) for cut, mean in zip(found.cuts, means, strict=True)]
+    means = (
+        torch.stack(by_class).nanmean(dim=0).tolist()
+    )  # (classes, thresholds, 2) -> (thresholds, 2)
+    return [(threshold, *mean) for threshold, mean in zip(found.thresholds, means, strict=True)]
 
 
 def episode_rows(result: Result, wanted: float | str = 0.5) -> Iterator[EpisodeRow]:
-    """Every episode at every cut that is reported."""
+    """Every episode at every threshold that is reported."""
     name, found = result.candidate.name, result.evaluation
     ids, classes = found.episode_ids.tolist(), found.episode_class.tolist()
     images = [_images(result.specs.get(episode_id)) for episode_id in ids]
-    for words, cut in cuts(result, wanted).items():
-        for columns in zip(ids, classes, found.episode_iou(cut).tolist(), images, strict=True):
+    for words, threshold in thresholds(result, wanted).items():
+        for columns in zip(
+            ids, classes, found.episode_iou(threshold).tolist(), images, strict=True
+        ):
             episode_id, class_id, iou, (query, *supports) = columns
             yield EpisodeRow(
                 name, result.shots, words, episode_id, class_id, iou, query, " ".join(supports)
@@ -186,19 +190,19 @@ def build_report(
         "training seed": str(config.train.seed),
         "test seed": str(config.test.seed),
         "supports": config.test.supports,
-        "test.cut": str(config.test.cut),
+        "test.threshold": str(config.test.threshold),
         **{key: value for r in reversed(results) for key, value in r.candidate.facts.items()},
     }
     return Report(
         title=f"MGCL on {config.data.benchmark}, fold {config.data.fold}: {config.run.name}",
         facts=about,
         class_names={c: bench.class_names[c] for c in bench.test_class_ids(config.data.fold)},
-        rows=[row for result in results for row in rows(result, config.test.cut)],
+        rows=[row for result in results for row in rows(result, config.test.threshold)],
         curves=curves,
         notes=_notes(results, about),
         panels=panels,
-        episodes=[row for result in results for row in episode_rows(result, config.test.cut)],
-        classes=[row for result in results for row in class_rows(result, config.test.cut)],
+        episodes=[row for result in results for row in episode_rows(result, config.test.threshold)],
+        classes=[row for result in results for row in class_rows(result, config.test.threshold)],
     )
 
 
@@ -214,7 +218,9 @@ def _notes(results: list[Result], about: dict[str, str]) -> list[str]:
     if "chosen on" in about:
         notes.append(f"The best epoch was chosen on {about['chosen on']}.")
     if "calibrated on" in about:
-        notes.append(f"The cut was calibrated on {about['calibrated on']}.")
+        notes.append(f"The threshold was calibrated on {about['calibrated on']}.")
     else:
-        notes.append("The checkpoint has no calibrated cut: it was not trained by this program.")
+        notes.append(
+            "The checkpoint has no calibrated threshold: it was not trained by this program."
+        )
     return notes

@@ -9,7 +9,13 @@ import torch
 from torch import nn
 
 from mgcl import console, distributed
-from mgcl.build import build_trained, cuts_to_try, evaluation_loader, fold_warning, resolve_cut
+from mgcl.build import (
+    build_trained,
+    evaluation_loader,
+    fold_warning,
+    resolve_threshold,
+    thresholds_to_try,
+)
 from mgcl.config import Config
 from mgcl.datasets.episodes import EpisodeSpec
 from mgcl.datasets.manifest import write_manifest
@@ -27,7 +33,7 @@ class Candidate(NamedTuple):
 
     name: str
     model: nn.Module
-    cut: float | None = None
+    threshold: float | None = None
     """Its calibrated threshold; None for a baseline or the authors' weights."""
     trained: bool = True
     age: str = ""
@@ -78,7 +84,7 @@ def load_candidate(config: Config, path: Path, device: torch.device) -> Candidat
             facts[key.replace("_", " ")] = said[key]
     if said.get("forced"):
         facts["changed in training"] = "; ".join(said["forced"])
-    return Candidate(name, model.to(device), said.get("cut"), age=age, facts=facts)
+    return Candidate(name, model.to(device), said.get("threshold"), age=age, facts=facts)
 
 
 def _age(said: Mapping[str, Any]) -> str:
@@ -103,7 +109,7 @@ def load_baselines(config: Config, device: torch.device) -> list[Candidate]:
 def score(
     config: Config, candidate: Candidate, part: EpisodeSet, shots: int, setup: Setup
 ) -> Result:
-    """Evaluate one candidate on the episodes, at every cut where that has a meaning."""
+    """Evaluate one candidate on the episodes, at every threshold where that has a meaning."""
     batches = console.progress(
         evaluation_loader(part, config),
         desc=f"{shots}-shot, {candidate.name}",
@@ -115,7 +121,7 @@ def score(
         part.ids,
         part.class_ids,
         setup=setup,
-        cuts=cuts_to_try(config.test.cut) if candidate.trained else (0.5,),
+        thresholds=thresholds_to_try(config.test.threshold) if candidate.trained else (0.5,),
         vote_share=config.test.vote_share,
     )
     return Result(candidate, shots, evaluation, {i: part.dataset.plan(i) for i in part.ids})
@@ -129,16 +135,20 @@ def write_episodes(config: Config, part: EpisodeSet, shots: int) -> Path:
 
 
 def not_beaten(results: list[Result]) -> list[str]:
-    """Complaints, one for each baseline that the model does not beat in mIoU at its cut."""
+    """Complaints, one for each baseline that the model does not beat in mIoU at its threshold."""
     complaints = []
     for shots in sorted({r.shots for r in results}):
         here = [r for r in results if r.shots == shots]
-        ours = here[0].evaluation.scores(resolve_cut("calibrated", here[0].candidate.cut)).miou
+        ours = (
+            here[0]
+            .evaluation.scores(resolve_threshold("calibrated", here[0].candidate.threshold))
+            .miou
+        )
         for other in here:
             theirs = other.evaluation.scores(0.5).miou
             if not other.candidate.trained and ours <= theirs:
                 complaints.append(
-                    f"{shots}-shot: mIoU {ours:.2f} at the calibrated cut does not beat "
+                    f"{shots}-shot: mIoU {ours:.2f} at the calibrated threshold does not beat "
                     f"{other.candidate.name} with {theirs:.2f}"
                 )
     return complaints

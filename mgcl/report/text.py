@@ -52,7 +52,7 @@ def to_json(report: Report) -> dict[str, Any]:
             {
                 "method": row.method,
                 "shots": row.shots,
-                "cut": row.cut,
+                "threshold": row.threshold,
                 "miou": _finite(row.scores.miou),
                 "fb_iou": _finite(row.scores.fb_iou),
                 "class_iou": {
@@ -72,7 +72,7 @@ def to_json(report: Report) -> dict[str, Any]:
             for row in report.classes
         ],
         "curves": {
-            name: {str(cut): _finite(miou) for cut, miou in curve.items()}
+            name: {str(threshold): _finite(miou) for threshold, miou in curve.items()}
             for name, curve in report.curves.items()
         },
         "notes": list(report.notes),
@@ -82,12 +82,12 @@ def to_json(report: Report) -> dict[str, Any]:
 
 def _table(report: Report, class_ids: Sequence[int], rows: Sequence[Any]) -> tables.Table:
     names = [report.class_names[class_id].replace("_", " ") for class_id in class_ids]
-    header = ["method", "shots", "cut", *names, "mIoU", "FB-IoU"]
+    header = ["method", "shots", "threshold", *names, "mIoU", "FB-IoU"]
     lines = []
-    for method, shots, cut, scores in rows:
+    for method, shots, threshold, scores in rows:
         values = [scores.class_iou.get(class_id) for class_id in class_ids]
         numbers = [*values, scores.miou, scores.fb_iou]
-        lines.append([method, str(shots), cut, *map(tables.number, numbers)])
+        lines.append([method, str(shots), threshold, *map(tables.number, numbers)])
     return tables.Table(header, lines)
 
 
@@ -96,7 +96,7 @@ def _class_table(report: Report) -> tables.Table:
     header, lines = ["class", "episodes"], dict[int, list[str]]()
     for row in report.classes:
         if row.method == report.decisive:
-            how = f"{row.shots}-shot, {row.cut}:"
+            how = f"{row.shots}-shot, {row.threshold}:"
             header += [f"{how} {what}" for what in ("precision", "recall")] * (
                 f"{how} recall" not in header
             )
@@ -108,11 +108,11 @@ def _class_table(report: Report) -> tables.Table:
 
 def _episode_table(report: Report) -> tables.Table:
     rows = [
-        [r.method, str(r.shots), r.cut, str(r.episode_id), report.class_names[r.class_id]]
+        [r.method, str(r.shots), r.threshold, str(r.episode_id), report.class_names[r.class_id]]
         + [f"{r.iou:.4f}", r.query, r.supports]
         for r in report.episodes
     ]
-    header = ["method", "shots", "cut", "episode", "class", "iou", "query", "supports"]
+    header = ["method", "shots", "threshold", "episode", "class", "iou", "query", "supports"]
     return tables.Table(header, rows)
 
 

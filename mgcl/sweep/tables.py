@@ -27,7 +27,7 @@ class Score(NamedTuple):
     ablation: str
     method: str
     shots: int
-    cut: str
+    threshold: str
     """0.5, or calibrated (the number is each run's own)."""
     fold: int
     seed: int
@@ -72,7 +72,7 @@ def read_scores(jobs: Iterable[Job]) -> list[Score]:
             ablation=job.ablation,
             method=method,
             shots=row["shots"],
-            cut=row["cut"].partition(" ")[0],
+            threshold=row["threshold"].partition(" ")[0],
             fold=job.fold,
             seed=job.seed,
             miou=row["miou"],
@@ -98,14 +98,14 @@ def field_table(scores: Sequence[Score], config: "Config | None") -> Table:
     beside = ["paper", "difference"] if any(papers.values()) else []
     rows = []
     for shots, paper in papers.items():
-        for (method, cut), group in _groups([s for s in whole if s.shots == shots]):
+        for (method, threshold), group in _groups([s for s in whole if s.shots == shots]):
             *miou, fb_iou = _cells(group, folds)
             theirs = _beside(group, folds, paper if method.startswith(MODEL) else [])
-            rows.append([method, str(shots), cut, *miou, *theirs[: len(beside)], fb_iou])
+            rows.append([method, str(shots), threshold, *miou, *theirs[: len(beside)], fb_iou])
         if paper:
             *cells, fb_iou = map(tables.number, paper)
             rows.append([f"{MODEL}, the paper", str(shots), "0.5", *cells, "", "", fb_iou])
-    return Table(["method", "shots", "cut", *_fold_names(folds), *beside, "FB-IoU"], rows)
+    return Table(["method", "shots", "threshold", *_fold_names(folds), *beside, "FB-IoU"], rows)
 
 
 def ablation_table(scores: Sequence[Score]) -> Table:
@@ -118,11 +118,11 @@ def ablation_table(scores: Sequence[Score]) -> Table:
         sorted({score.shots for score in model}), reversed(ABLATIONS.items())
     ):
         chosen = [s for s in model if s.shots == shots and s.ablation == name]
-        for (method, cut), group in _groups(chosen):
+        for (method, threshold), group in _groups(chosen):
             called = method.replace(MODEL, HSNET) if name == NO_PARTS else method
             ticks = ["✓" if part else "" for part in on]
-            rows.append([called, *ticks, str(shots), cut, *_cells(group, folds)])
-    return Table(["method", *parts, "shots", "cut", *_fold_names(folds), "FB-IoU"], rows)
+            rows.append([called, *ticks, str(shots), threshold, *_cells(group, folds)])
+    return Table(["method", *parts, "shots", "threshold", *_fold_names(folds), "FB-IoU"], rows)
 
 
 def _methods(name: str) -> list[str]:
@@ -133,10 +133,10 @@ def _methods(name: str) -> list[str]:
 
 
 def _groups(scores: Iterable[Score]) -> Iterable[tuple[tuple[str, str], list[Score]]]:
-    """The scores of each (method, cut), in the order of the report."""
+    """The scores of each (method, threshold), in the order of the report."""
     groups: dict[tuple[str, str], list[Score]] = {}
     for score in scores:
-        groups.setdefault((score.method, score.cut), []).append(score)
+        groups.setdefault((score.method, score.threshold), []).append(score)
     methods = [method for method, _ in groups]
     return sorted(groups.items(), key=lambda group: methods.index(group[0][0]))
 

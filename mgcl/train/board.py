@@ -5,23 +5,24 @@ from collections.abc import Mapping
 from typing import Any
 
 _SCORES = {"mIoU": "miou", "FB-IoU": "fb_iou"}
-_CUTS = {"cut 0.5": "", "calibrated cut": "_calibrated"}
+_CUTS = {"threshold 0.5": "", "calibrated threshold": "_calibrated"}
 _PARTS = ("train/", "validation/", "validation/heldout_")
 
 # The page "custom scalars": category -> chart -> its tags, as regular expressions.
 LAYOUT = {
     "training against validation": {
-        f"{score}, {cut}": ["Multiline", [f"^{part}{tag}{end}$" for part in _PARTS]]
+        f"{score}, {threshold}": ["Multiline", [f"^{part}{tag}{end}$" for part in _PARTS]]
         for score, tag in _SCORES.items()
-        for cut, end in _CUTS.items()
+        for threshold, end in _CUTS.items()
     },
     "classes of the validation": {
-        f"IoU, {cut}": ["Multiline", [f"^class_iou{end}/"]] for cut, end in _CUTS.items()
+        f"IoU, {threshold}": ["Multiline", [f"^class_iou{end}/"]]
+        for threshold, end in _CUTS.items()
     },
     "training": {
         "loss": ["Multiline", ["^train/loss$"]],
         "learning rates": ["Multiline", ["^rate/"]],
-        "calibrated cut": ["Multiline", ["^validation/cut$"]],
+        "calibrated threshold": ["Multiline", ["^validation/threshold$"]],
     },
 }
 
@@ -33,7 +34,7 @@ METRICS = (
     "validation/miou",
     "validation/fb_iou",
     "train/miou",
-    "validation/cut",
+    "validation/threshold",
 )
 
 

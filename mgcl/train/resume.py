@@ -52,7 +52,7 @@ class State:
     best_miou: float = -1.0
     best_epoch: int = -1
     """Epoch (from 0) whose weights best.pt holds."""
-    cut: float | None = None
+    threshold: float | None = None
     """Calibrated threshold of the newest validated epoch."""
     chosen_on: str = ""
     """Episodes that chose the best epoch, in words."""

@@ -9,7 +9,13 @@ from typing import Any
 import torch
 
 from mgcl import distributed
-from mgcl.build import build_network, build_setup, cuts_to_try, evaluation_loader, resolve_cut
+from mgcl.build import (
+    build_network,
+    build_setup,
+    evaluation_loader,
+    resolve_threshold,
+    thresholds_to_try,
+)
 from mgcl.config import Config, to_toml
 from mgcl.config.compare import compared_constants
 from mgcl.console import progress
@@ -175,7 +181,7 @@ class Run:
             )
 
     def evaluate(self, part: EpisodeSet) -> Evaluation:
-        """Score a set of 1-shot episodes at every cut.
+        """Score a set of 1-shot episodes at every threshold.
 
         Raises:
             Interrupted: told to stop; the checkpoint is that of before the validation.
@@ -186,7 +192,7 @@ class Run:
             part.ids,
             part.class_ids,
             setup=self.setup,
-            cuts=cuts_to_try(self.config.test.cut),
+            thresholds=thresholds_to_try(self.config.test.threshold),
         )
 
     def on_log(self, step: int, loss: float, images_per_second: float) -> None:
@@ -219,16 +225,16 @@ class Run:
         self.log_panels(validation)
 
     def log_validation(self, calibration: Evaluation, validation: Evaluation) -> None:
-        """Score the epoch at 0.5 and at the calibrated cut, note whether it is the best."""
-        self.state.cut = cut = calibration.best_cut()
-        half, tuned = validation.scores(0.5), validation.scores(cut)
-        held_half, held_tuned = calibration.scores(0.5), calibration.scores(cut)
+        """Score the epoch at 0.5 and at the calibrated threshold, note whether it is the best."""
+        self.state.threshold = threshold = calibration.best_threshold()
+        half, tuned = validation.scores(0.5), validation.scores(threshold)
+        held_half, held_tuned = calibration.scores(0.5), calibration.scores(threshold)
         values: dict[str, Any] = {
             "miou": half.miou,
             "fb_iou": half.fb_iou,
             "miou_calibrated": tuned.miou,
             "fb_iou_calibrated": tuned.fb_iou,
-            "cut": cut,
+            "threshold": threshold,
             "heldout_miou": held_half.miou,
             "heldout_fb_iou": held_half.fb_iou,
             "heldout_miou_calibrated": held_tuned.miou,
@@ -244,9 +250,9 @@ class Run:
         self._record("validation", **values)
         self.log.say(
             f"epoch {self.state.epoch + 1}: validation mIoU {half.miou:.2f} at 0.5, "
-            f"{tuned.miou:.2f} at the calibrated cut {cut:.2f}"
+            f"{tuned.miou:.2f} at the calibrated threshold {threshold:.2f}"
         )
-        chosen = validation.scores(self.cut).miou
+        chosen = validation.scores(self.threshold).miou
         if chosen > self.state.best_miou:
             self.state.best_miou, self.state.best_epoch = chosen, self.state.epoch
 
@@ -258,14 +264,16 @@ class Run:
         due = finished % max(1, epochs // PANEL_TIMES) == 0 or finished == epochs
         ids = [validation.ids[i] for i in spread(len(validation.ids), PANEL_EPISODES)]
         ids = ids if due else ids[:1]
-        panels = draw_panels(self.model, validation.dataset, ids, setup=self.setup, cut=self.cut)
+        panels = draw_panels(
+            self.model, validation.dataset, ids, setup=self.setup, threshold=self.threshold
+        )
         for name, panel in panels:
             self.log.image(f"episodes/{name}", panel, self.state.step)
 
     @property
-    def cut(self) -> float:
-        """The cut at which this run decides: the paper's 0.5, the calibrated one, or another."""
-        return resolve_cut(self.config.test.cut, self.state.cut)
+    def threshold(self) -> float:
+        """Where this run decides: at the paper's 0.5, the calibrated threshold, or another."""
+        return resolve_threshold(self.config.test.threshold, self.state.threshold)
 
     def validates(self) -> bool:
         """Whether this epoch is validated: every n-th, and the last."""

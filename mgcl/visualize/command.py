@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _draw(config: "Config", words: argparse.Namespace) -> Path:
     """Write the picture; returns its path."""
-    from mgcl.build import build_setup, build_trained, fold_warning, resolve_cut
+    from mgcl.build import build_setup, build_trained, fold_warning, resolve_threshold
     from mgcl.datasets.sets import build_source, build_test
     from mgcl.device import choose_device
     from mgcl.visualize.episodes import draw_guidance
@@ -49,7 +49,7 @@ def _draw(config: "Config", words: argparse.Namespace) -> Path:
         part.dataset,
         words.episode,
         setup=build_setup(config, device),
-        cut=resolve_cut(config.test.cut, facts.get("cut")),
+        threshold=resolve_threshold(config.test.threshold, facts.get("threshold")),
         vote_share=config.test.vote_share,
     )
     path = words.to or config.run_dir / f"guidance_{words.shots}shot_{words.episode}.png"

@@ -24,7 +24,7 @@ class Segmented(NamedTuple):
     prediction: np.ndarray
     """(H, W) uint8."""
     title: str
-    """Class, number, IoU and cut."""
+    """Class, number, IoU and threshold."""
 
 
 def segment(
@@ -33,7 +33,7 @@ def segment(
     episode_id: int,
     *,
     setup: Setup,
-    cut: float,
+    threshold: float,
     vote_share: float = 0.4,
 ) -> Segmented:
     """Segment a single episode."""
@@ -41,11 +41,13 @@ def segment(
     episode = dataset[episode_id]
     with torch.inference_mode():
         logits = setup.forward(model, setup.move(default_collate([episode])))
-        prediction = aggregate_shots(logits, cut=cut, vote_share=vote_share)[0].cpu().numpy()
+        prediction = (
+            aggregate_shots(logits, threshold=threshold, vote_share=vote_share)[0].cpu().numpy()
+        )
         probability = logits.softmax(dim=2)[0, :, 1].mean(dim=0).cpu().numpy()
     iou = 100 * float(foreground_iou(torch.from_numpy(prediction), episode.query_label))
     name = _class_name(dataset, episode).replace("_", " ")
-    title = f"{name}, episode {episode_id}: IoU {iou:.1f} % at {cut:.2f}"
+    title = f"{name}, episode {episode_id}: IoU {iou:.1f} % at {threshold:.2f}"
     return Segmented(episode, probability, prediction, title)
 
 
@@ -55,14 +57,16 @@ def draw_panels(
     ids: Sequence[int],
     *,
     setup: Setup,
-    cut: float,
+    threshold: float,
     vote_share: float = 0.4,
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Segment single episodes and draw them: (name, (h, w, 3) uint8) each."""
     from mgcl.visualize.panels import episode_panel
 
     for episode_id in ids:
-        seen = segment(model, dataset, episode_id, setup=setup, cut=cut, vote_share=vote_share)
+        seen = segment(
+            model, dataset, episode_id, setup=setup, threshold=threshold, vote_share=vote_share
+        )
         panel = episode_panel(seen.episode, seen.probability, seen.prediction, title=seen.title)
         yield f"{episode_id}_{_class_name(dataset, seen.episode)}", panel
 
@@ -73,14 +77,16 @@ def draw_guidance(
     episode_id: int,
     *,
     setup: Setup,
-    cut: float,
+    threshold: float,
     vote_share: float = 0.4,
 ) -> np.ndarray:
     """An episode with features and correlations before and after mask guidance, (h, w, 3) uint8."""
     from mgcl.visualize.guidance import level_tiles, look
     from mgcl.visualize.panels import guidance_panel
 
-    seen = segment(model, dataset, episode_id, setup=setup, cut=cut, vote_share=vote_share)
+    seen = segment(
+        model, dataset, episode_id, setup=setup, threshold=threshold, vote_share=vote_share
+    )
     levels = look(model, setup.move(default_collate([seen.episode])), setup)
     tiles = [level_tiles(level, seen.episode.query_label) for level in levels]
     return guidance_panel(seen.episode, seen.probability, seen.prediction, tiles, title=seen.title)

@@ -26,22 +26,22 @@ def threshold_plot(
 
     Args:
         path: where to write.
-        curves: name -> {cut: mIoU in percent}; one line each, its best cut marked.
-        marks: words -> cut; a vertical line each.
+        curves: name -> {threshold: mIoU in percent}; one line each, its best threshold marked.
+        marks: words -> threshold; a vertical line each.
         title: above the plot.
     """
     figure, (axes,) = _canvas(7.2, 4.2)
     for colour, (name, curve) in zip(itertools.cycle(COLOURS), curves.items(), strict=False):
-        cuts = sorted(curve)
-        axes.plot(cuts, [curve[c] for c in cuts], color=colour, label=name, linewidth=2)
-        if cuts:
-            best = max(cuts, key=lambda c: curve[c])
+        thresholds = sorted(curve)
+        axes.plot(thresholds, [curve[c] for c in thresholds], color=colour, label=name, linewidth=2)
+        if thresholds:
+            best = max(thresholds, key=lambda c: curve[c])
             axes.plot([best], [curve[best]], "o", color=colour, markersize=6)
     axes.set(xlim=(0, 1), xlabel="foreground where its probability is over", ylabel="mIoU, %")
     axes.set_ylim(bottom=0)
-    for dash, (words, cut) in zip(itertools.count(1), sorted(marks.items()), strict=False):
+    for dash, (words, threshold) in zip(itertools.count(1), sorted(marks.items()), strict=False):
         style = (0, (2 * dash, 2))
-        axes.axvline(cut, color="#495057", linestyle=style, linewidth=1.2, label=words)
+        axes.axvline(threshold, color="#495057", linestyle=style, linewidth=1.2, label=words)
     _finish(figure, axes, path, title)
 
 
@@ -56,15 +56,15 @@ def precision_recall_plot(
 
     Args:
         path: where to write.
-        curves: name -> (cut, precision, recall) in percent; one line each.
-        marks: words -> cut; a point on every line each.
+        curves: name -> (threshold, precision, recall) in percent; one line each.
+        marks: words -> threshold; a point on every line each.
         title: above the plot.
     """
     figure, (axes,) = _canvas(7.2, 4.2)
     for colour, (name, points) in zip(itertools.cycle(COLOURS), curves.items(), strict=False):
         axes.plot([p[2] for p in points], [p[1] for p in points], color=colour, label=name, lw=2)
-    for marker, (words, cut) in zip("osD^", sorted(marks.items()), strict=False):
-        at = [p for points in curves.values() for p in points if p[0] == cut]
+    for marker, (words, threshold) in zip("osD^", sorted(marks.items()), strict=False):
+        at = [p for points in curves.values() for p in points if p[0] == threshold]
         look: dict[str, Any] = {
             "color": "#1c1e22",
             "markerfacecolor": "white",
@@ -92,8 +92,12 @@ def learning_curve(path: str | os.PathLike[str], records: Sequence[Mapping[str, 
     _line(above, epochs, "loss", color=COLOURS[6], label="training loss")
     for colour, score, name in ((0, "miou", "mIoU"), (1, "fb_iou", "FB-IoU")):
         calibrated = f"{score}_calibrated"
-        _line(below, epochs, calibrated, color=COLOURS[colour], label=f"{name}, calibrated cut")
-        _line(below, epochs, score, color=COLOURS[colour], label=f"{name}, cut 0.5", dashed=True)
+        _line(
+            below, epochs, calibrated, color=COLOURS[colour], label=f"{name}, calibrated threshold"
+        )
+        _line(
+            below, epochs, score, color=COLOURS[colour], label=f"{name}, threshold 0.5", dashed=True
+        )
     above.set_ylabel("loss")
     below.set(xlabel="epoch", ylabel="%")
     below.set_ylim(bottom=0)

@@ -50,8 +50,8 @@ def test_the_command_line_is_stronger_than_the_file_and_the_file_than_the_defaul
         ("--model.mgfe=True", "model", "mgfe", True),
         ("--test.shots 1,5,10", "test", "shots", [1, 5, 10]),
         ("--test.shots [2]", "test", "shots", [2]),
-        ("--test.cut calibrated", "test", "cut", "calibrated"),
-        ("--test.cut 0.3", "test", "cut", 0.3),
+        ("--test.threshold calibrated", "test", "threshold", "calibrated"),
+        ("--test.threshold 0.3", "test", "threshold", 0.3),
         ("--data.ignore_label 255", "data", "ignore_label", 255),
         ("--data.lists_dir some/where", "data", "lists_dir", Path("some/where")),
         ("--train.lr 5e-3", "train", "lr", 0.005),
@@ -129,8 +129,8 @@ def test_an_unknown_word_is_refused_with_the_known_ones(tmp_path, words, said):
         ("data", "image_size", "100", "multiple of 32"),
         ("data", "holdout", "1.0", "less than 1"),
         ("data", "ignore_label", "254", "'background' or 255"),
-        ("test", "cut", '"best"', "'calibrated'"),
-        ("test", "cut", "1.5", "less than 1"),
+        ("test", "threshold", '"best"', "'calibrated'"),
+        ("test", "threshold", "1.5", "less than 1"),
         ("test", "shots", "[]", "at least 1 item"),
         ("test", "shots", "[1, 0]", "greater than or equal to 1"),
         ("run", "name", '".."', "pattern"),
@@ -153,7 +153,7 @@ def test_a_wrong_value_of_a_file_is_refused_with_key_value_and_what_is_allowed(
         ("--data.fold 3", "less than or equal to 2"),
         ("--model.mgfe maybe", "boolean"),
         ("--train.lr inf", "finite"),
-        ("--test.cut 0", "greater than 0"),
+        ("--test.threshold 0", "greater than 0"),
     ],
 )
 def test_a_wrong_word_is_refused_with_key_value_and_what_is_allowed(tmp_path, words, allowed):
@@ -240,7 +240,7 @@ def test_a_published_preset_is_the_published_recipe(path):
     model |= {"mgfe": True, "background": True, "decoder_masks": True}
     masks = {"generator": "sam", "sam_model": "vit_h", "points_per_side": 32}
     masks |= {"pred_iou_thresh": 0.88, "stability_score_thresh": 0.5, "box_nms_thresh": 0.7}
-    test = {"cut": 0.5, "vote_share": 0.4, "shots": [1, 5], "max_episodes": 0}
+    test = {"threshold": 0.5, "vote_share": 0.4, "shots": [1, 5], "max_episodes": 0}
     wanted = {"train": recipe, "data": data, "model": model, "masks": masks, "test": test}
     held = {
         section: {key: getattr(getattr(config, section), key) for key in values}

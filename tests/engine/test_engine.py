@@ -9,7 +9,7 @@ from torch import nn
 
 from mgcl import distributed
 from mgcl.datasets.episodes import Episode
-from mgcl.engine.evaluation import CUTS, Evaluation, evaluate
+from mgcl.engine.evaluation import THRESHOLDS, Evaluation, evaluate
 from mgcl.engine.forward import Setup
 from mgcl.engine.loss import segmentation_loss
 from mgcl.engine.meter import LossNotFiniteError
@@ -52,19 +52,19 @@ def make_episodes(count: int = 11, shots: int = 1, side: int = 9):
 
 
 @pytest.mark.parametrize("shots", [1, 3, 5])
-def test_scores_at_every_cut_are_those_of_a_plain_loop(shots):
+def test_scores_at_every_threshold_are_those_of_a_plain_loop(shots):
     batches, whole, logits = make_episodes(shots=shots)
     found = evaluate(Remembered(logits), batches, IDS, CLASSES, setup=CPU)
-    assert found.cuts == CUTS and len(CUTS) == 19 and 0.5 in CUTS
+    assert found.thresholds == THRESHOLDS and len(THRESHOLDS) == 19 and 0.5 in THRESHOLDS
     probability = logits.softmax(2)[:, :, 1]  # (N, K, H, W)
-    for cut in CUTS:
-        prediction = oracle.vote((probability > cut).to(torch.uint8))
+    for threshold in THRESHOLDS:
+        prediction = oracle.vote((probability > threshold).to(torch.uint8))
         expected = oracle.scores(list(prediction), list(whole.query_label), whole.class_id.tolist())
-        scores = found.scores(cut)
+        scores = found.scores(threshold)
         assert scores.miou == pytest.approx(expected[0], abs=1e-9)
         assert scores.fb_iou == pytest.approx(expected[1], abs=1e-9)
         assert scores.class_iou == pytest.approx(expected[2], abs=1e-9)
-        for i, iou in enumerate(found.episode_iou(cut).tolist()):
+        for i, iou in enumerate(found.episode_iou(threshold).tolist()):
             alone = oracle.scores([prediction[i]], [whole.query_label[i]], [0])
             assert iou == pytest.approx(alone[0], abs=1e-9)
     assert found.episode_ids.tolist() == list(range(100, 111))
@@ -91,23 +91,23 @@ def test_the_share_of_votes_can_be_changed():
 
 
 def evaluation_with(hits: list[int]) -> Evaluation:
-    """One episode; at cut i `hits[i]` of 100 pixels are right."""
+    """One episode; at threshold i `hits[i]` of 100 pixels are right."""
     counts = torch.tensor([[[hit, 100, 0, 1] for hit in hits]])
-    cuts = CUTS[: len(hits)] if len(hits) != 19 else CUTS
-    return Evaluation((0,), cuts, torch.tensor([0]), torch.tensor([0]), counts, 1.0)
+    thresholds = THRESHOLDS[: len(hits)] if len(hits) != 19 else THRESHOLDS
+    return Evaluation((0,), thresholds, torch.tensor([0]), torch.tensor([0]), counts, 1.0)
 
 
-def test_the_calibrated_cut_is_the_best_of_the_curve_and_of_equal_ones_the_nearest_to_a_half():
+def test_the_calibrated_threshold_is_the_best_and_of_equal_ones_the_nearest_to_a_half():
     hits = [0] * 19
     hits[3] = 40
-    assert evaluation_with(hits).best_cut() == 0.2
-    assert evaluation_with([7] * 19).best_cut() == 0.5
+    assert evaluation_with(hits).best_threshold() == 0.2
+    assert evaluation_with([7] * 19).best_threshold() == 0.5
     hits[14] = 40  # 0.75 is nearer to 0.5 than 0.2
-    assert evaluation_with(hits).best_cut() == 0.75
+    assert evaluation_with(hits).best_threshold() == 0.75
     assert evaluation_with(hits).curve()[0.75] == pytest.approx(40)
 
 
-def train(model, batches, *, loss="ce", cut=None, log_every=2, setup=CPU, lr=0.0, seen=None):
+def train(model, batches, *, loss="ce", threshold=None, log_every=2, setup=CPU, lr=0.0, seen=None):
     return train_one_epoch(
         model,
         torch.optim.SGD(model.parameters(), lr=lr),
@@ -117,14 +117,14 @@ def train(model, batches, *, loss="ce", cut=None, log_every=2, setup=CPU, lr=0.0
         class_ids=CLASSES,
         log_every=log_every,
         on_log=lambda *look: seen is None or seen.append(look),
-        cut=cut,
+        threshold=threshold,
     )
 
 
 def test_an_epochs_loss_and_scores_are_those_of_a_plain_loop():
     batches, whole, logits = make_episodes()
     looks: list[tuple] = []
-    result = train(Remembered(logits), batches, cut=0.3, seen=looks)
+    result = train(Remembered(logits), batches, threshold=0.3, seen=looks)
     losses = [
         oracle.loss(logits[i : i + 4, 0], whole.query_label[i : i + 4]).item() for i in (0, 4, 8)
     ]
@@ -132,8 +132,8 @@ def test_an_epochs_loss_and_scores_are_those_of_a_plain_loop():
     assert [look[0] for look in looks] == [2, 3]
     assert looks[0][1] == pytest.approx(sum(losses[:2]) / 2, rel=1e-6)
     assert looks[1][1] == pytest.approx(losses[2], rel=1e-6)
-    for cut, scores in (0.5, result.scores), (0.3, result.scores_calibrated):
-        prediction = (logits.softmax(2)[:, 0, 1] > cut).to(torch.uint8)
+    for threshold, scores in (0.5, result.scores), (0.3, result.scores_calibrated):
+        prediction = (logits.softmax(2)[:, 0, 1] > threshold).to(torch.uint8)
         expected = oracle.scores(list(prediction), list(whole.query_label), whole.class_id.tolist())
         assert tuple(scores)[:2] == pytest.approx(expected[:2], abs=1e-9)
     assert train(Remembered(logits), batches).scores_calibrated is None
@@ -224,7 +224,7 @@ def evaluate_share(folder: str) -> None:
 
 
 def test_several_processes_give_exactly_the_evaluation_of_one(tmp_path):
-    run_groups("tests.test_engine", ("evaluate_share", [2, 3, 12], (tmp_path,)))
+    run_groups("tests.engine.test_engine", ("evaluate_share", [2, 3, 12], (tmp_path,)))
     batches, _, logits = make_episodes(shots=3)
     alone = evaluate(Remembered(logits), batches, IDS, CLASSES, setup=CPU)
     shares = {2: (6, 5), 3: (4, 4, 3), 12: (1,) * 11 + (0,)}

@@ -160,7 +160,7 @@ JOB = """
     import sys, time
     import numpy as np
     from mgcl.masks.extract import extract
-    from mgcl.masks.images import find_images
+    from mgcl.images.read import find_images
     from mgcl.masks.store import MaskStore
 
     class Slow:

@@ -181,11 +181,14 @@ def test_votes_follow_the_rule(seed, batch, shots):
     assert torch.equal(aggregate_shots(logits), oracle.vote(logits.argmax(2)))
 
 
-def test_the_cut_decides_what_counts_as_a_vote():
+def test_the_threshold_decides_what_counts_as_a_vote():
     p = torch.tensor([0.15, 0.25, 0.45, 0.55])
     logits = torch.stack([torch.zeros(4), (p / (1 - p)).log()])[None, None, :, None]
-    for cut in (0.2, 0.3, 0.5):
-        assert aggregate_shots(logits, cut=cut)[0, 0].tolist() == (p > cut).int().tolist()
+    for threshold in (0.2, 0.3, 0.5):
+        assert (
+            aggregate_shots(logits, threshold=threshold)[0, 0].tolist()
+            == (p > threshold).int().tolist()
+        )
 
 
 def test_an_image_without_votes_stays_background():

@@ -59,11 +59,13 @@ def test_masks_overlays_and_probabilities_are_those_of_the_predictor(small, tmp_
     query = tmp_path / "large.png"
     tiles = [read_image(small.image(k)) for k in (1, 2)]
     Image.fromarray(np.hstack([*tiles, tiles[0][:, :20]])).save(query)
-    cut = 0.4
-    code = small.run("--query", query, "--probabilities", "--cut", cut, to=tmp_path / "out")
+    threshold = 0.4
+    code = small.run(
+        "--query", query, "--probabilities", "--threshold", threshold, to=tmp_path / "out"
+    )
     assert code == 0 and "1 of 1 images segmented" in capsys.readouterr().out
 
-    predictor = load_predictor(small.checkpoint, window=64, cut=cut, device="cpu")
+    predictor = load_predictor(small.checkpoint, window=64, threshold=threshold, device="cpu")
     label = read_foreground(small.label(0), small.label_id)
     predictor.set_support([read_image(small.image(0))], [label])
     image = read_image(query)
@@ -139,9 +141,13 @@ def test_folders_that_hold_no_results_are_left_alone(small, tmp_path, capsys):
 
 
 def test_what_made_the_results_is_written_beside_them(small, tmp_path):
-    assert small.run("--query", small.image(1), "--cut", "0.3", to=tmp_path) == 0
+    assert small.run("--query", small.image(1), "--threshold", "0.3", to=tmp_path) == 0
     facts = json.loads((tmp_path / "predict.json").read_text())
-    assert facts["cut"] == 0.3 and facts["window"] == 64 and facts["masks"]["name"] == "superpixels"
+    assert (
+        facts["threshold"] == 0.3
+        and facts["window"] == 64
+        and facts["masks"]["name"] == "superpixels"
+    )
     assert facts["supports"] == [[str(small.image(0)), str(small.label(0))]]
 
 
@@ -152,7 +158,7 @@ def test_a_checkpoint_without_constants_needs_a_config(small, pipeline, tmp_path
     assert small.run(*bare, to=tmp_path / "a") == 2
     assert "give --config" in capsys.readouterr().err
     config = ["--config", pipeline.folder / "config.toml"]
-    assert small.run(*bare, *config, "--cut", "calibrated", to=tmp_path / "a") == 0
+    assert small.run(*bare, *config, "--threshold", "calibrated", to=tmp_path / "a") == 0
     other = tmp_path / "other.toml"
     text = (pipeline.folder / "config.toml").read_text()
     other.write_text(text.replace("mgfe = true", "mgfe = false"))

@@ -53,10 +53,10 @@ def test_on_one_window_the_mask_is_that_of_the_network(shots):
             in_batch([generator(support) for support in supports]),
         )
     probability = logits.softmax(2)[0, :, 1]  # (K, H, W)
-    for cut in 0.5, probability.median().item():
-        found = predictor(shots, cut=cut).predict(query)
+    for threshold in 0.5, probability.median().item():
+        found = predictor(shots, threshold=threshold).predict(query)
         assert found.mask.dtype == found.votes.dtype == np.uint8
-        assert (found.mask == aggregate_shots(logits, cut=cut)[0].numpy()).all()
+        assert (found.mask == aggregate_shots(logits, threshold=threshold)[0].numpy()).all()
         assert (found.votes <= shots).all()
         np.testing.assert_allclose(found.probability, probability.mean(0).numpy(), atol=1e-6)
     assert 0 < found.mask.mean() < 1
@@ -255,7 +255,7 @@ def test_a_support_that_cannot_serve_is_refused_by_its_number_and_changes_nothin
 
 @pytest.mark.parametrize(
     "how",
-    [{"image_size": 50}, {"window": 0}, {"overlap": 1.0}, {"cut": 1.0}, {"batch_size": 0}],
+    [{"image_size": 50}, {"window": 0}, {"overlap": 1.0}, {"threshold": 1.0}, {"batch_size": 0}],
 )
 def test_impossible_numbers_are_refused(how):
     with pytest.raises(ValueError, match=str(next(iter(how.values())))):

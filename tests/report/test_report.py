@@ -44,7 +44,7 @@ def cells(text: str, start: str) -> list[list[str]]:
 
 def test_markdown_has_the_fields_table_a_column_a_class():
     text = to_markdown(REPORT)
-    header = ["method", "shots", "cut", *(n.replace("_", " ") for n in NAMES.values())]
+    header = ["method", "shots", "threshold", *(n.replace("_", " ") for n in NAMES.values())]
     assert cells(text, "method")[0] == [*header, "mIoU", "FB-IoU"]
     numbers = ["10.00", "20.00", "30.00", "40.00", "50.00", "30.00", "55.50"]
     ours = cells(text, "MGCL, best")
@@ -110,7 +110,7 @@ def test_json_names_classes_and_has_no_nan(tmp_path):
     class_iou = {"ship": None, "storage_tank": 20.0, "baseball_diamond": None}
     class_iou |= {"tennis_court": None, "basketball_court": None}
     assert saved["rows"] == [
-        {"method": "MGCL", "shots": 1, "cut": "0.5", "miou": None, "fb_iou": 55.5}
+        {"method": "MGCL", "shots": 1, "threshold": "0.5", "miou": None, "fb_iou": 55.5}
         | {"class_iou": class_iou}
     ]
     assert saved["facts"] == FACTS and saved["classes"]["tennis_court"] == 3
@@ -178,7 +178,9 @@ def test_the_page_has_the_numbers_and_a_tick_where_the_paper_is(tmp_path):
 
 
 def test_the_page_says_precision_and_recall_of_the_decisive_method(tmp_path):
-    classes = [ClassRow(row.method, 1, row.cut, 0, 9, 10.0, 61.25, 72.5) for row in REPORT.rows]
+    classes = [
+        ClassRow(row.method, 1, row.threshold, 0, 9, 10.0, 61.25, 72.5) for row in REPORT.rows
+    ]
     report = replace(REPORT, rows=REPORT.rows[1:], classes=classes)
     page = written_page(tmp_path, report)
     start = page.words.index("Precision and recall, percent")
@@ -200,7 +202,7 @@ def test_every_episode_is_counted_once_in_the_histogram_and_named_in_the_csv(tmp
     ious = [0.0, 9.99, 10.0, 55.5, 99.0, 100.0]
     episodes = [EpisodeRow("MGCL", 1, "0.5", 40 + i, i % 5, iou) for i, iou in enumerate(ious)]
     page = written_page(tmp_path, replace(REPORT, episodes=episodes))
-    start = page.words.index("MGCL, 1-shot, cut 0.5")
+    start = page.words.index("MGCL, 1-shot, threshold 0.5")
     counts = [word for word in page.words[start:] if word.isdigit()][: 2 * 10 : 2]
     assert counts == ["2", "1", "0", "0", "0", "1", "0", "0", "0", "2"]
     rows = list(csv.DictReader((tmp_path / "episodes.csv").read_text().splitlines()))

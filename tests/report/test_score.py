@@ -23,7 +23,7 @@ from mgcl.datasets.sets import (
     build_training,
     build_validation,
 )
-from mgcl.engine.evaluation import CUTS, Evaluation
+from mgcl.engine.evaluation import THRESHOLDS, Evaluation
 from mgcl.model.backbone import Backbone
 from mgcl.model.baselines import CosinePrototypes, EverythingForeground
 from mgcl.model.network import aggregate_shots
@@ -117,18 +117,20 @@ def test_in_the_report_everything_foreground_scores_the_objects_shares(pipeline)
     assert row["miou"] == pytest.approx(sum(expected.values()) / 5)
 
 
-def result(name: str, miou: float, *, trained: bool, cut: float | None = None) -> score.Result:
-    """A result of one episode with `miou` percent at `cut` and nothing at other cuts."""
-    counts = torch.zeros(1, len(CUTS), 4, dtype=torch.int64)
+def result(
+    name: str, miou: float, *, trained: bool, threshold: float | None = None
+) -> score.Result:
+    """A result of one episode with `miou` percent at `threshold`, nothing at others."""
+    counts = torch.zeros(1, len(THRESHOLDS), 4, dtype=torch.int64)
     counts[:, :, 1] = 1000
-    counts[:, CUTS.index(cut or 0.5), 0] = int(10 * miou)
+    counts[:, THRESHOLDS.index(threshold or 0.5), 0] = int(10 * miou)
     one = torch.tensor([0])
-    candidate = score.Candidate(name, torch.nn.Identity(), cut, trained=trained)
-    return score.Result(candidate, 1, Evaluation((0,), CUTS, one, one, counts, 1.0))
+    candidate = score.Candidate(name, torch.nn.Identity(), threshold, trained=trained)
+    return score.Result(candidate, 1, Evaluation((0,), THRESHOLDS, one, one, counts, 1.0))
 
 
-def test_each_baseline_that_is_not_beaten_at_the_calibrated_cut_is_named():
-    ours = result("ours", 30.0, trained=True, cut=0.2)
+def test_each_baseline_that_is_not_beaten_at_the_calibrated_threshold_is_named():
+    ours = result("ours", 30.0, trained=True, threshold=0.2)
     weak, strong = (result(n, m, trained=False) for n, m in (("weak", 29.9), ("strong", 30.0)))
     assert score.not_beaten([ours, weak]) == []
     (complaint,) = score.not_beaten([ours, weak, strong])
@@ -144,7 +146,7 @@ def doctored(pipeline: Pipeline, path: Path, **facts: Any) -> Path:
 def test_a_model_that_does_not_beat_the_baselines_ends_with_status_1_and_says_so(
     pipeline, tmp_path, capsys
 ):
-    timid = doctored(pipeline, tmp_path / "timid.pt", cut=0.95)  # foreground hardly anywhere
+    timid = doctored(pipeline, tmp_path / "timid.pt", threshold=0.95)  # foreground hardly anywhere
     stale = tmp_path / "run/panels/1shot_best_1_99_ship.png"
     stale.parent.mkdir(parents=True)
     stale.touch()
@@ -156,21 +158,26 @@ def test_a_model_that_does_not_beat_the_baselines_ends_with_status_1_and_says_so
     assert not stale.exists()  # an earlier test's
 
 
-def test_a_manifest_reads_back_to_the_same_numbers_and_a_cut_of_ones_own_has_its_row(
+def test_a_manifest_reads_back_to_the_same_numbers_and_a_threshold_of_ones_own_has_its_row(
     pipeline, tmp_path
 ):
     manifest = pipeline.folder / "episodes_1shot.jsonl"
-    own = {"test_episodes": manifest, "test_cut": 0.33, "test_max_episodes": 0, "data_workers": 2}
+    own = {
+        "test_episodes": manifest,
+        "test_threshold": 0.33,
+        "test_max_episodes": 0,
+        "data_workers": 2,
+    }
     assert in_process(pipeline, tmp_path / "again", **own) == 0
-    found = {(r["method"].split(" (")[0], r["cut"]): r for r in rows(tmp_path / "again")}
+    found = {(r["method"].split(" (")[0], r["threshold"]): r for r in rows(tmp_path / "again")}
     before = {
-        (r["method"].split(" (")[0].replace("best = last", "best"), r["cut"]): r
+        (r["method"].split(" (")[0].replace("best = last", "best"), r["threshold"]): r
         for r in rows(pipeline.folder)
         if r["shots"] == 1
     }
     assert set(found) - set(before) == {("MGCL, best", "0.33")}
     shared = found.keys() & before.keys()
-    assert len(shared) == 4  # ours at two cuts, two baselines
+    assert len(shared) == 4  # ours at two thresholds, two baselines
     for key in shared:
         assert found[key]["class_iou"] == before[key]["class_iou"], key
         assert (found[key]["miou"], found[key]["fb_iou"]) == (
@@ -225,7 +232,7 @@ def test_a_checkpoint_that_does_not_belong_here_is_refused(
     assert [part for part in said if part not in message] == []
 
 
-def test_weights_that_say_nothing_of_themselves_get_a_warning_and_no_calibrated_cut(
+def test_weights_that_say_nothing_of_themselves_get_a_warning_and_no_calibrated_threshold(
     pipeline, tmp_path, capsys
 ):
     plain = tmp_path / "plain.pt"
@@ -234,8 +241,8 @@ def test_weights_that_say_nothing_of_themselves_get_a_warning_and_no_calibrated_
     assert in_process(pipeline, tmp_path / "run", test_checkpoint=plain, **few) == 0
     assert "plain.pt does not say on which fold" in capsys.readouterr().out
     (row,) = rows(tmp_path / "run")
-    assert (row["method"], row["cut"]) == ("MGCL, plain", "0.5")
-    assert "no calibrated cut" in (tmp_path / "run/report.md").read_text()
+    assert (row["method"], row["threshold"]) == ("MGCL, plain", "0.5")
+    assert "no calibrated threshold" in (tmp_path / "run/report.md").read_text()
 
 
 def test_seen_classes_are_tested_if_asked_for_and_the_report_says_so(pipeline, tmp_path, capsys):

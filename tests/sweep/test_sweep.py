@@ -31,7 +31,8 @@ TEST = """
 import sys
 from typing import NamedTuple
 from mgcl.config import load
-from mgcl.report import Report, Row, write_report
+from mgcl.report.results import Report, Row
+from mgcl.report.write import write_report
 class Scores(NamedTuple):
     miou: float
     fb_iou: float
@@ -86,7 +87,7 @@ def test_folds_and_seeds_become_the_fields_table_with_the_papers_numbers_beside_
         "34.00 ± 1.41",
     ]
     assert (ours["mean"], ours["paper"], ours["difference"]) == ("24.00 ± 1.41", "39.92", "-15.92")
-    assert (calibrated["cut"], calibrated["mean"]) == ("calibrated", "26.00 ± 1.41")
+    assert (calibrated["threshold"], calibrated["mean"]) == ("calibrated", "26.00 ± 1.41")
     assert (paper["method"], paper["fold 1"], paper["mean"]) == (
         "MGCL, the paper",
         "30.59",
@@ -146,7 +147,7 @@ def test_a_test_that_leaves_no_report_is_a_failure(scripts, capsys):
 def test_ablations_are_tables_of_what_is_on_and_all_off_is_hsnets_idea(scripts):
     words = "--folds 0 --seeds 0 --shots 1 --ablations hsnet_idea mgfe+fbc mgfe+fbc+decoder"
     assert run(scripts, words) == 0
-    rows = [row for row in table("sweep_ablations") if row["cut"] == "0.5"]
+    rows = [row for row in table("sweep_ablations") if row["threshold"] == "0.5"]
     assert [row["method"] for row in rows] == [f"{HSNET}, best", *["MGCL, best"] * 2]
     ticks = [[row[name] for name in ("MGFE", "FBC", "decoder masks")] for row in rows]
     assert ticks == [["", "", ""], ["✓", "✓", ""], ["✓", "✓", "✓"]]

@@ -11,7 +11,7 @@ import torch
 import main_1_mgcl_train as main_1
 import mgcl.engine.training
 from mgcl import checkpoint
-from mgcl.build import cuts_to_try, resolve_cut
+from mgcl.build import resolve_threshold, thresholds_to_try
 from mgcl.config import Config, load, with_values
 from mgcl.config.compare import different_constants
 from mgcl.datasets.loader import epoch_batches
@@ -132,7 +132,7 @@ def test_a_nan_stops_the_run_naming_its_episodes_and_leaves_the_last_good_checkp
     assert in_process(pipeline, folder, train_resume="auto") == 0
     assert trace(folder) == trace(pipeline.folder)
     resumed, whole = (checkpoint.load(f / "last.pt") for f in (folder, pipeline.folder))
-    for part in ("model", "optimizer", "epoch", "step", "best_miou", "best_epoch", "cut"):
+    for part in ("model", "optimizer", "epoch", "step", "best_miou", "best_epoch", "threshold"):
         assert same(resumed[part], whole[part]), part
     assert same(weights(folder / "best.pt"), weights(pipeline.folder / "best.pt"))
 
@@ -167,7 +167,12 @@ def test_dlrsd_trains_by_class_without_masks_and_validates_on_the_fold_s_list(dl
     folder = tmp_path / "dlrsd"
     constants = {"data_benchmark": "dlrsd", "masks_generator": "none", "data_fold": 2}
     constants |= {"train_validation": "test_fold", "train_validation_episodes": 5}
-    constants |= {"train_epochs": 1, "train_precision": "bf16", "test_cut": 0.4, "train_loss": "ce"}
+    constants |= {
+        "train_epochs": 1,
+        "train_precision": "bf16",
+        "test_threshold": 0.4,
+        "train_loss": "ce",
+    }
     assert main_1.main(words(dlrsd_root, tmp_path, folder, **constants)) == 0
     (record,) = records(folder, "validation")
     assert list(record["class_iou"]) == ["pavement", "sand", "sea", "ship", "tanks"]
@@ -191,10 +196,10 @@ def test_where_data_lie_and_how_fast_they_come_may_change_on_resume():
         test={"panels": 9, "shots": [3]},
     )
     assert different_constants(saved, moved) == []
-    learned_otherwise = configured(data={"ignore_label": 255}, test={"cut": 0.5})
-    assert different_constants(saved, learned_otherwise, choosing=["test.cut"]) == [
+    learned_otherwise = configured(data={"ignore_label": 255}, test={"threshold": 0.5})
+    assert different_constants(saved, learned_otherwise, choosing=["test.threshold"]) == [
         "data.ignore_label background -> 255",
-        "test.cut calibrated -> 0.5",
+        "test.threshold calibrated -> 0.5",
     ]
 
 
@@ -213,7 +218,7 @@ def test_the_log_holds_losses_rates_scores_and_speed(pipeline):
         }
         assert record["images_per_second"] > 0 and math.isfinite(record["loss"])
         assert 0 <= record["train_miou"] <= 100 and 0 <= record["train_fb_iou"] <= 100
-    # the cut of the epoch before scores the training, too
+    # the threshold of the epoch before scores the training, too
     assert "train_miou_calibrated" not in epochs[0]
     assert 0 <= epochs[1]["train_miou_calibrated"] <= 100
     assert 0 <= epochs[1]["train_fb_iou_calibrated"] <= 100
@@ -223,16 +228,16 @@ def test_the_log_holds_losses_rates_scores_and_speed(pipeline):
     assert epochs[0]["loss"] == pytest.approx((2 * steps[0]["loss"] + steps[1]["loss"]) / 3)
 
 
-def test_the_log_holds_validation_scores_at_both_cuts_and_by_class(pipeline):
+def test_the_log_holds_validation_scores_at_both_thresholds_and_by_class(pipeline):
     validations = records(pipeline.folder, "validation")
     assert len(validations) == 2
     for record in validations:
-        assert record["cut"] in mgcl.engine.CUTS
+        assert record["threshold"] in mgcl.engine.THRESHOLDS
         for name in ("miou", "fb_iou"):
             for part in ("", "heldout_"):
                 assert 0 <= record[f"{part}{name}"] <= 100
                 assert 0 <= record[f"{part}{name}_calibrated"] <= 100
-        # on these very episodes the cut was found, so it is no worse than any
+        # on these very episodes the threshold was found, so it is no worse than any
         assert record["heldout_miou_calibrated"] >= record["heldout_miou"]
         for part in ("class_iou", "class_iou_calibrated"):
             values = record[part].values()
@@ -241,12 +246,14 @@ def test_the_log_holds_validation_scores_at_both_cuts_and_by_class(pipeline):
         assert record["miou_calibrated"] == pytest.approx(mean)
 
 
-def test_the_best_epoch_is_the_one_whose_score_at_the_wanted_cut_is_highest(pipeline):
+def test_the_best_epoch_is_the_one_whose_score_at_the_wanted_threshold_is_highest(pipeline):
     scores = [record["miou_calibrated"] for record in records(pipeline.folder, "validation")]
     best, last = (checkpoint.load(pipeline.folder / f"{n}.pt") for n in ("best", "last"))
     assert last["epoch"] == 2 and best["epoch"] == 1 + scores.index(max(scores))
     assert best["best_miou"] == max(scores)
-    assert best["cut"] == records(pipeline.folder, "validation")[best["epoch"] - 1]["cut"]
+    assert (
+        best["threshold"] == records(pipeline.folder, "validation")[best["epoch"] - 1]["threshold"]
+    )
     assert "held-out images of the training classes" in best["chosen_on"]
     assert best["config"]["data"]["fold"] == 0
 
@@ -260,7 +267,7 @@ def test_tensorboard_holds_the_curves_the_panels_and_the_config(pipeline):
     curves = {"train/loss", "train/miou", "train/fb_iou", "speed/images_per_second"}
     curves |= {"train/miou_calibrated", "train/fb_iou_calibrated"}
     curves |= {f"rate/{p}_{k}" for p in ("head", "backbone") for k in ("weights", "biases")}
-    curves |= {f"validation/{n}" for n in ("miou", "fb_iou", "cut", "heldout_miou")}
+    curves |= {f"validation/{n}" for n in ("miou", "fb_iou", "threshold", "heldout_miou")}
     curves |= {f"validation/{n}_calibrated" for n in ("miou", "fb_iou", "heldout_miou")}
     curves |= {"class_iou/plane", "class_iou_calibrated/harbor"}
     assert curves - set(tags["scalars"]) == set()
@@ -277,16 +284,16 @@ def test_the_resolved_constants_lie_beside_the_checkpoints(pipeline):
     assert again == load(words(pipeline.root, pipeline.masks, pipeline.folder))
 
 
-def test_epochs_are_cut_into_batches_of_which_the_last_may_be_smaller():
+def test_epochs_are_threshold_into_batches_of_which_the_last_may_be_smaller():
     assert epoch_batches(range(10), epochs=2, batch_size=3) == [
         [[0, 1, 2], [3, 4]],
         [[5, 6, 7], [8, 9]],
     ]
 
 
-def test_the_cut_is_the_papers_the_calibrated_or_ones_own():
-    assert resolve_cut(0.5, 0.2) == 0.5
-    assert resolve_cut("calibrated", 0.2) == 0.2
-    assert resolve_cut("calibrated", None) == 0.5
-    assert cuts_to_try("calibrated") == cuts_to_try(0.5) == mgcl.engine.CUTS
-    assert 0.33 in cuts_to_try(0.33) and len(cuts_to_try(0.33)) == 20
+def test_the_threshold_is_the_papers_the_calibrated_or_ones_own():
+    assert resolve_threshold(0.5, 0.2) == 0.5
+    assert resolve_threshold("calibrated", 0.2) == 0.2
+    assert resolve_threshold("calibrated", None) == 0.5
+    assert thresholds_to_try("calibrated") == thresholds_to_try(0.5) == mgcl.engine.THRESHOLDS
+    assert 0.33 in thresholds_to_try(0.33) and len(thresholds_to_try(0.33)) == 20

@@ -169,8 +169,8 @@ def test_the_learning_curve_draws_epochs_and_passes_over_other_records(tmp_path)
     scores = {"miou": 20.0, "miou_calibrated": 30.0, "fb_iou": 50.0, "fb_iou_calibrated": 55.0}
     epochs = [
         {"kind": "epoch", "epoch": 0, "loss": 0.7},  # not validated
-        {"kind": "epoch", "epoch": 1, "loss": 0.5, **scores, "cut": 0.2},
-        {"kind": "epoch", "epoch": 2, "loss": 0.4, **scores, "cut": 0.2},
+        {"kind": "epoch", "epoch": 1, "loss": 0.5, **scores, "threshold": 0.2},
+        {"kind": "epoch", "epoch": 2, "loss": 0.4, **scores, "threshold": 0.2},
     ]
     steps = [{"kind": "step", "epoch": 1, "step": 20, "loss": 9.0}]
     learning_curve(tmp_path / "a.png", epochs)
@@ -187,7 +187,7 @@ def test_a_learning_curve_without_a_validated_epoch_can_be_drawn(tmp_path):
 
 def test_importing_the_pictures_and_the_report_imports_no_heavy_library():
     words = (
-        "import sys, mgcl.visualize, mgcl.report, mgcl.tables\n"
+        "import sys, mgcl.visualize, mgcl.report, mgcl.report.tables\n"
         "print([m for m in ('torch', 'matplotlib', 'cv2', 'PIL') if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
