@@ -21,7 +21,7 @@ from PIL import Image
 
 from mgcl import config
 from mgcl.__main__ import COMMANDS
-from mgcl.config import reference
+from mgcl.config import reading, reference
 from mgcl.datasets.synthetic.command import write_synthetic
 from tests.small_run import REPOSITORY
 
@@ -147,7 +147,8 @@ def parse(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
         return
     main = start(name)
     with monkeypatch.context() as patch, pytest.raises(Parsed):
-        patch.setattr(config, "load", stop_after(config.load))
+        for module in (config, reading):  # by its face, and by `load_or_exit` beside it
+            patch.setattr(module, "load", stop_after(config.load))
         parser = argparse.ArgumentParser
         patch.setattr(parser, "parse_args", stop_after(parser.parse_args))
         patch.setattr(parser, "error", complain)
