@@ -8,6 +8,7 @@ front of it takes up: one pass over the features less, and nothing of it to keep
 pass. Gradients reach the layers' own parameters as ever.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -42,13 +43,44 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) uint8, or float already normalised -> three levels of (B, C, h, w)."""
+        return self.levels(self._normalised(images))
+
+    def taps(self, images: Tensor) -> list[Tensor]:
+        """The three levels, and what comes before the last two: five of (B, C, h, w).
+
+        In the order of the network: the last output of stride 8, the last but one and the last of
+        stride 16, the last but one and the last of stride 32. Last but one is the last block of the
+        stage before, of the block before where a stride has one stage, or what is pooled (VGG).
+        """
+        return self.outputs(self._normalised(images))
+
+    def _normalised(self, images: Tensor) -> Tensor:
         if images.dtype == torch.uint8:
             images = (images / 255 - self.statistics[0]) / self.statistics[1]
-        return self.levels(images.contiguous(memory_format=torch.channels_last))
+        return images.contiguous(memory_format=torch.channels_last)
 
     def levels(self, images: Tensor) -> list[Tensor]:
-        """Normalised (B, 3, H, W) -> three levels."""
-        raise NotImplementedError
+        """Normalised (B, 3, H, W) -> three levels. A subclass has this or `outputs`."""
+        return self.outputs(images)[::2]
+
+    def outputs(self, images: Tensor) -> list[Tensor]:
+        """Normalised (B, 3, H, W) -> the five taps; of three levels the last two count twice."""
+        x8, x16, x32 = self.levels(images)
+        return [x8, x16, x16, x32, x32]
+
+    @property
+    def tap_channels(self) -> tuple[int, ...]:
+        """Channels of the five taps."""
+        c8, c16, c32 = self.channels
+        return (c8, c16, c16, c32, c32)
+
+
+def run_through(layers: Iterable[nn.Module], x: Tensor) -> tuple[Tensor, Tensor]:
+    """What the last but one and the last of some layers give."""
+    before = x
+    for layer in layers:
+        before, x = x, layer(x)
+    return before, x
 
 
 def conv_norm(
@@ -88,20 +120,20 @@ class ResNet(Backbone, models.ResNet):
     maxpool: nn.Module
     layer1: nn.Module
     layer2: nn.Module
-    layer3: nn.Module
-    layer4: nn.Module
+    layer3: nn.Sequential
+    layer4: nn.Sequential
 
     def __init__(self, blocks: list[int]) -> None:
         """`blocks`: bottleneck blocks in each of the four layers."""
         super().__init__(Bottleneck, blocks)
         del self.fc
 
-    def levels(self, images: Tensor) -> list[Tensor]:
-        """Strides 8, 16, 32."""
+    def outputs(self, images: Tensor) -> list[Tensor]:
+        """Of layer2, of the last two blocks of layer3, and of layer4."""
         x = self.maxpool(conv_norm(images, self.conv1, self.bn1).relu_())
         x8 = self.layer2(self.layer1(x))
-        x16 = self.layer3(x8)
-        return [x8, x16, self.layer4(x16)]
+        before16, x16 = run_through(self.layer3, x8)
+        return [x8, before16, x16, *run_through(self.layer4, x16)]
 
 
 class VGG16(Backbone):
@@ -114,11 +146,11 @@ class VGG16(Backbone):
         super().__init__()
         self.features = models.vgg16().features
 
-    def levels(self, images: Tensor) -> list[Tensor]:
-        """Strides 8, 16, 32."""
+    def outputs(self, images: Tensor) -> list[Tensor]:
+        """Of the third max-pool; of the fourth and fifth, each after what it pools."""
         x8 = self.features[:17](images)
-        x16 = self.features[17:24](x8)
-        return [x8, x16, self.features[24:](x16)]
+        before16, x16 = run_through(self.features[17:24], x8)
+        return [x8, before16, x16, *run_through(self.features[24:], x16)]
 
 
 class EfficientNetLite0(Backbone):
@@ -127,7 +159,8 @@ class EfficientNetLite0(Backbone):
     mean = (0.498, 0.498, 0.498)
     std = (0.502, 0.502, 0.502)
     channels = (40, 112, 320)
-    taps = (4, 10, 15)
+    tap_channels = (40, 80, 112, 192, 320)
+    blocks = (4, 7, 10, 14, 15)  # the last of each stage, from stride 8 on
 
     def __init__(self) -> None:
         """Untrained.
@@ -146,14 +179,14 @@ class EfficientNetLite0(Backbone):
         self._conv_stem, self._bn0 = network._conv_stem, network._bn0
         self._blocks = network._blocks
 
-    def levels(self, images: Tensor) -> list[Tensor]:
-        """Strides 8, 16, 32."""
+    def outputs(self, images: Tensor) -> list[Tensor]:
+        """Of the last block of each stage, from stride 8 on."""
         x = _same_conv_norm(images, self._conv_stem, self._bn0)
         x = F.relu6(x, inplace=True)
         found = []
         for i, block in enumerate(self._blocks):
             x = _mobile_block(x, block)
-            if i in self.taps:
+            if i in self.blocks:
                 found.append(x)
         return found
 

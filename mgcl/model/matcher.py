@@ -1,0 +1,154 @@
+"""The matcher: frozen features compared without a trained decoder, all supports together.
+
+What a support's class looks like is kept in two ways: as two prototypes (means of its foreground
+and of its background cells), and as all its cells, each of which the query's cells may resemble
+(attention, which keeps several modes of a class). The query's own surest cells then correct the
+prototypes (self-support, Fan et al., ECCV 2022), and the map is averaged over the query's masks.
+Nothing of it is trained but, if wanted, how much each channel and each tap of the features counts.
+
+Words: B queries, K supports each, C channels, n = h*w cells of the grid of stride 16.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mgcl.model.mgfe import pick, prototypes
+
+TEMPERATURE = 0.1
+SELF_FOREGROUND, SELF_BACKGROUND = 0.05, 0.30  # shares of the query's cells that correct prototypes
+SURE_FOREGROUND, SURE_BACKGROUND = 0.5, 0.1  # a support's cells by their share of the class
+MASK_SHARE = 0.8  # of the masks' means in the map
+
+# Taps of the backbone (`Backbone.taps`) by the weight that each starts with: the untrained metric
+# takes what names things (stride 16, and 32 with its last but one), the trained one has to find
+# what else helps among all strides.
+UNTRAINED: Mapping[int, float] = {2: 1.0, 4: 0.6, 3: 0.6}
+TRAINED: Mapping[int, float] = {2: 1.0, 1: 0.22, 4: 0.9, 0: 0.08}
+
+
+def unit(x: Tensor, dim: int = 1) -> Tensor:
+    """Vectors of length 1 along `dim`."""
+    return F.normalize(x, dim=dim, eps=1e-8)
+
+
+def on_grid(tap: Tensor, size: tuple[int, int]) -> Tensor:
+    """A tap with every feature of unit length, on the grid: (B, C, h, w) -> (B, C, n).
+
+    A finer one is averaged by area before, a coarser one enlarged afterwards.
+    """
+    if tap.shape[2] > size[0] or tap.shape[3] > size[1]:
+        tap = F.adaptive_avg_pool2d(tap, size)
+    tap = unit(tap.float())
+    if tap.shape[2:] != size:
+        tap = F.interpolate(tap, size=size, mode="bilinear", align_corners=False)
+    return tap.flatten(2)
+
+
+class Metric(nn.Module):
+    """How much each tap and each channel counts: positive numbers, kept as logarithms."""
+
+    def __init__(self, weights: Mapping[int, float], channels: Sequence[int]) -> None:
+        """`weights`: of the taps by their place among the backbone's, which have `channels`."""
+        super().__init__()
+        self.places = tuple(weights)
+        self.tap = nn.Parameter(torch.tensor([*weights.values()]).log())
+        self.channel = nn.Parameter(torch.zeros(sum(channels[i] for i in weights)))
+
+    def forward(self, taps: Sequence[Tensor]) -> Tensor:
+        """All taps (B, C_t, n) of unit length -> joined, of unit length: (B, C, n)."""
+        chosen = [taps[i] for i in self.places]
+        sizes = [tap.shape[1] for tap in chosen]
+        scale = (self.channel + self.tap.repeat_interleave(torch.tensor(sizes))).exp()
+        return unit(torch.cat(chosen, dim=1) * scale[:, None])
+
+
+def class_share(labels: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """How much of each cell is the class, and how much is anything that counts.
+
+    Args:
+        labels: (B, H, W), 1 = class, 0 = background, anything else does not count.
+        size: (h, w) of the grid.
+
+    Returns:
+        foreground and background share of each cell, (B, n) each.
+    """
+    halves = torch.stack([labels == 1, labels == 0], dim=1).float()
+    shares = F.adaptive_avg_pool2d(halves, size).flatten(2)  # (B, 2, n)
+    return shares[:, 0], shares[:, 1]
+
+
+def match(query: Tensor, support: Tensor, foreground: Tensor, background: Tensor) -> Tensor:
+    """Score the query's cells: above 0 is nearer to the foreground.
+
+    Args:
+        query: (B, C, n) of unit length.
+        support: (B, C, m), the cells of all supports side by side.
+        foreground: (B, m) share of the class in each.
+        background: (B, m) share of anything else that counts.
+
+    Returns:
+        (B, n).
+    """
+    P, N = (unit(torch.einsum("bcm,bm->bc", support, w)) for w in (foreground, background))
+    attention = _attention(query, support, foreground, background)
+    scores = (_dot(P - N, query) + attention) / 2
+    P = unit(P + unit(_mean_of(query, scores, SELF_FOREGROUND, largest=True)))
+    N = unit(N + unit(_mean_of(query, scores, SELF_BACKGROUND, largest=False)))
+    return (_dot(P - N, query) + attention) / 2
+
+
+def _attention(query: Tensor, support: Tensor, foreground: Tensor, background: Tensor) -> Tensor:
+    """T (log mean over the foreground's cells of exp(s.q / T) - the same of the background)."""
+    likeness = torch.bmm(support.transpose(1, 2), query) / TEMPERATURE  # (B, m, n), at most 1 / T
+    sides = torch.stack(_sure_cells(foreground, background), dim=1)  # (B, 2, m)
+    logs = torch.bmm(sides, likeness.exp()).log()  # (B, 2, n)
+    return TEMPERATURE * (logs[:, 0] - logs[:, 1])
+
+
+def _sure_cells(foreground: Tensor, background: Tensor) -> tuple[Tensor, Tensor]:
+    """Averaging weights over what surely is the class and what surely is not, (B, m) each.
+
+    Where no cell is sure, those that are most.
+    """
+    sides = []
+    for share, sure in (
+        (foreground, foreground > SURE_FOREGROUND),
+        (background, (foreground < SURE_BACKGROUND) & (background > SURE_FOREGROUND)),
+    ):
+        most = share == share.amax(dim=1, keepdim=True)
+        cells = torch.where(sure.any(dim=1, keepdim=True), sure, most).to(share.dtype)
+        sides.append(cells / cells.sum(dim=1, keepdim=True))
+    return sides[0], sides[1]
+
+
+def _dot(p: Tensor, cells: Tensor) -> Tensor:
+    return torch.einsum("bc,bcn->bn", p, cells)
+
+
+def _mean_of(cells: Tensor, scores: Tensor, share: float, *, largest: bool) -> Tensor:
+    """Mean of the cells with the largest or the smallest scores: (B, C, n), (B, n) -> (B, C)."""
+    count = max(1, round(share * scores.shape[1]))
+    chosen = scores.topk(count, dim=1, largest=largest).indices
+    return cells.gather(2, chosen[:, None].expand(-1, cells.shape[1], -1)).mean(dim=2)
+
+
+def over_masks(scores: Tensor, mask_map: Tensor, size: tuple[int, int]) -> Tensor:
+    """Scores of cells as a map, drawn towards the mean of each mask.
+
+    Args:
+        scores: (B, h, w).
+        mask_map: (B, H, W) uint8 of the query; what lies in no mask keeps its own.
+        size: (H, W) of the result.
+
+    Returns:
+        (B, H, W).
+    """
+    fine = F.interpolate(scores[:, None], size=size, mode="bilinear", align_corners=False)
+    ids = mask_map.flatten(1).long()  # (B, H*W)
+    pixels = fine.flatten(1)[..., None]  # (B, H*W, 1)
+    means = pick(prototypes(pixels, ids, max_masks=255), ids)  # zeros outside the masks
+    drawn = torch.where(ids[..., None] > 0, means, pixels)
+    return (MASK_SHARE * drawn + (1 - MASK_SHARE) * pixels).view(fine[:, 0].shape)
