@@ -14,8 +14,9 @@ from pathlib import Path
 from mgcl import config, console, distributed
 from mgcl.datasets.lists import listed_images
 from mgcl.device import choose_device, keep_freed_memory
+from mgcl.files import DiskFullError
 from mgcl.images.read import find_images
-from mgcl.masks.extract import StoreFull, Summary, extract, together
+from mgcl.masks.extract import Summary, extract, together
 from mgcl.masks.generator import build_generator
 from mgcl.masks.store import MaskStore
 
@@ -33,33 +34,24 @@ def main(argv: list[str]) -> int:
             console.say(
                 f"{len(images)} images -> {store.root}, by {generator.spec['name']} on {device}"
             )
-        made_here = extract(
-            images,
-            generator,
-            store,
-            shard=shard(constants.masks.shard),
-            quiet=constants.run.quiet,
-        )
-    except StoreFull as error:
-        console.fail(error.strerror)
-        return 1
+        made_here = extract(images, generator, store, shard=shard(constants.masks.shard))
     except KeyboardInterrupt:
         console.fail("stopped; run it again to make the rest")
-        return 130
+        return console.INTERRUPTED
     except (ValueError, FileNotFoundError) as error:
         console.fail(error)
-        return 2
-    except MemoryError as error:  # of the GPU
+        return console.USAGE
+    except (MemoryError, DiskFullError) as error:  # the memory of the GPU
         console.fail(error)
-        return 1
+        return console.WRONG
     except OSError as error:
         console.fail(f"{constants.masks_dir} cannot be written: {error}")
-        return 1
+        return console.WRONG
     # torchrun ends all processes with the first that fails, so none does before all are through
     summary = together(distributed.gather(made_here))
     if distributed.is_main():
         console.say(tell(summary))
-    return 1 if summary.unreadable else 0
+    return console.WRONG if summary.unreadable else console.DONE
 
 
 def images_to_cut(constants: config.Config) -> dict[str, Path]:
@@ -96,4 +88,4 @@ def tell(summary: Summary) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    sys.exit(console.run(main))

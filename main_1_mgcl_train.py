@@ -84,4 +84,4 @@ def train(config: Config, device: "torch.device") -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(console.run(main))

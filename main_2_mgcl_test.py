@@ -74,4 +74,4 @@ def test(config: Config, device: "torch.device") -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(console.run(main))

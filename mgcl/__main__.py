@@ -112,11 +112,7 @@ def _nearest(argv: Sequence[str]) -> str:
 
 def run() -> int:
     """What the installed `mgcl` starts."""
-    try:
-        return main(sys.argv[1:])
-    except KeyboardInterrupt:
-        console.fail("interrupted")
-        return console.INTERRUPTED
+    return console.run(main)
 
 
 if __name__ == "__main__":

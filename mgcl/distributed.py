@@ -67,18 +67,25 @@ def is_main() -> bool:
 
 
 def gather(value: T) -> list[T]:
-    """The values of all processes, which may be far apart in time: the first waits for the last."""
+    """The values of all processes, by rank.
+
+    Outside of a `session` (main_0 needs none) the processes may be far apart in time: the first
+    waits for the last.
+    """
     if world_size() == 1:
         return [value]
     import torch.distributed as dist
 
-    dist.init_process_group("gloo", timeout=timedelta(days=7))
+    met = dist.is_initialized()
+    if not met:
+        dist.init_process_group("gloo", timeout=timedelta(days=7))
     try:
         values: list[Any] = [None] * world_size()
         dist.all_gather_object(values, value)
         return values
     finally:
-        dist.destroy_process_group()
+        if not met:
+            dist.destroy_process_group()
 
 
 def all_reduce(tensor: "Tensor") -> None:
@@ -108,22 +115,6 @@ def is_same(number: int, device: "torch.device") -> bool:
     dist.all_reduce(extremes, op=dist.ReduceOp.MAX)
     highest, lowest = extremes.tolist()
     return highest == -lowest
-
-
-def gather_numbers(numbers: Sequence[int], device: "torch.device") -> list[int]:
-    """The numbers (from 0) of all processes, which may have different counts of them."""
-    if world_size() == 1:
-        return list(numbers)
-    import torch
-    import torch.distributed as dist
-
-    longest = torch.tensor(len(numbers), device=device)
-    dist.all_reduce(longest, op=dist.ReduceOp.MAX)
-    table = torch.zeros(world_size(), int(longest), dtype=torch.int64)
-    table[rank(), : len(numbers)] = torch.tensor(numbers, dtype=torch.int64) + 1
-    table = table.to(device)
-    dist.all_reduce(table)
-    return [number - 1 for number in table.flatten().tolist() if number]
 
 
 class AnySaidYes:

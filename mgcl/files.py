@@ -1,15 +1,15 @@
 """Atomic writes: a reader sees the whole old file or the whole new one, never a torn one."""
 
 import errno
-import fcntl
 import json
 import os
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from filelock import BaseFileLock, FileLock, Timeout
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what the system says of a full disk
 
@@ -103,27 +103,25 @@ def copy_file(source: Path, target: Path) -> None:
             shutil.copyfile(source, temporary)
 
 
-def lock(path: Path) -> IO[str]:
-    """Keep other processes from what `path` stands for, until it is closed or this process ends.
+def lock(path: Path) -> BaseFileLock:
+    """Keep other processes from what `path` stands for, until released or this process ends.
 
     Raises:
         ValueError: another process holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a+")
+    held = FileLock(path)
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        file.seek(0)
+        held.acquire(timeout=0)
+    except Timeout:
         raise ValueError(
-            f"{path.parent} is in use by process {file.read()}: end that first"
+            f"{path.parent.absolute()} is in use by another process: end that first"
         ) from None
-    except OSError:  # a file system without locks
-        return file
-    file.truncate(0)
-    file.write(f"{os.getpid()} on {socket.gethostname()}")
-    file.flush()
-    return file
+    except PermissionError:
+        raise
+    except (OSError, NotImplementedError):  # a file system without locks
+        pass
+    return held
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

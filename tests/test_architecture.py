@@ -24,7 +24,7 @@ FLOORS: list[set[str]] = [
     {"mgcl.masks", "mgcl.model"},
     {"mgcl.config", "mgcl.checkpoint"},
     {"mgcl.images", "mgcl.console", "mgcl.metrics"},
-    {"mgcl.files", "mgcl.device", "mgcl.distributed"},
+    {"mgcl.files", "mgcl.device", "mgcl.distributed", "mgcl.workers"},
     {"mgcl"},
 ]
 

@@ -209,4 +209,4 @@ def _too_few(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(console.run(main))

@@ -1,6 +1,9 @@
 """Batches of episodes from worker processes; the worker count changes the speed, nothing else."""
 
+import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from mgcl import distributed
 from mgcl.datasets.episodes import Episode, EpisodeDataset
+from mgcl.workers import WorkerKilled
 
 
 class EpisodeLoader(DataLoader):
@@ -18,13 +22,37 @@ class EpisodeLoader(DataLoader):
 
     def __iter__(self) -> Iterator[Episode]:  # type: ignore[override]
         """Yield collated episodes."""
-        for batch in super().__iter__():
-            if isinstance(batch, _Failure):
-                try:
-                    raise batch.error
-                finally:
-                    del batch  # no reference cycle: the workers end at once, not after 5 s
-            yield batch
+        try:
+            for batch in super().__iter__():
+                if isinstance(batch, _Failure):
+                    try:
+                        raise batch.error
+                    finally:
+                        del batch  # no reference cycle: the workers end at once, not after 5 s
+                yield batch
+        except RuntimeError as error:
+            if not (said := _of_workers(str(error))):
+                raise
+            for worker in multiprocessing.active_children():
+                worker.kill()  # a lock that the killed one held may keep them waiting
+            raise WorkerKilled(said) from None
+
+
+def _of_workers(said: str) -> str:
+    """What to do about an error of PyTorch's that speaks of loading processes; empty for others."""
+    if "shared memory" in said or "Bus error" in said or "/torch_" in said:
+        return (
+            "the shared memory /dev/shm is too small for the processes that load episodes: start "
+            "the container with --shm-size=2g (or --ipc=host), or set data.workers to 0"
+        )
+    if "Too many open files" in said:
+        return "too many open files: raise the limit (ulimit -n 4096), or lower data.workers"
+    if "DataLoader worker" in said:
+        return (
+            "a process that loads episodes was killed, as the system does when memory runs out: "
+            "lower data.workers or data.cache_gib"
+        )
+    return ""
 
 
 def in_batches(ids: Sequence[int], batch_size: int) -> list[list[int]]:
@@ -88,9 +116,16 @@ def _start_worker(worker_id: int) -> None:
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     # The main process decides when to stop: a signal to all of them gives it a minute for that.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(60))
+    for name in ("SIGINT", "SIGUSR1"):  # Windows lacks the last
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_in_a_minute)
+
+
+def _end_in_a_minute(*_: object) -> None:
+    timer = threading.Timer(60, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
 
 
 def epoch_batches(

@@ -102,7 +102,7 @@ class Progress:
         Raises:
             LossNotFiniteError: always.
         """
-        ids = sorted(distributed.gather_numbers(ids, self._device))
+        ids = sorted(number for part in distributed.gather(ids) for number in part)
         raise LossNotFiniteError(
             f"{what} on the training episodes {ids}: lower train.lr, or look at these episodes; "
             "the last good checkpoint is kept"

@@ -10,8 +10,8 @@ import functools
 import io
 import os
 import pickle
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from mgcl import console
-from mgcl.masks.extract import StoreFull, explain_full
 from mgcl.masks.mask_map import merge_masks
 from mgcl.masks.store import MANIFEST, MaskStore
+from mgcl.workers import in_processes
 
 SPEC = {"name": "authors' cache", "format": "sam_mask pickles, RLE"}
 _MEMORY_A_BYTE, _MEMORY_SPARE = 64, 1 << 28  # what a pickle may take, by its length, in bytes
@@ -66,6 +66,11 @@ def read_cache(path: str | os.PathLike[str]) -> np.ndarray:
     """
     try:
         masks = _unpickle(Path(path).read_bytes())["masks"]
+        if not masks:
+            raise ForeignFile(
+                "it holds no mask, as of a picture of one colour, and so no size of the picture "
+                "either: let main_0_extract_masks.py cut that picture, or leave it out of the lists"
+            )
         pixels = [_size(mask)[0] * _size(mask)[1] for mask in masks]
         if sum(pixels) > _MOST_PIXELS:
             raise ForeignFile(f"{len(masks)} masks of {max(pixels):,} pixels: too large")
@@ -88,8 +93,11 @@ def _memory_limit(more: int) -> Iterator[None]:
     if not pages.exists():  # only Linux says what it uses and keeps to the limit
         yield
         return
-    import resource
-
+    try:
+        import resource
+    except ImportError:
+        yield
+        return
     limits = resource.getrlimit(resource.RLIMIT_AS)
     now = int(pages.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
     least = min([now + more, *(x for x in limits if x != resource.RLIM_INFINITY)])
@@ -133,7 +141,7 @@ def convert(
 
     Raises:
         ValueError: no pickles there, or `root` holds maps of another kind.
-        StoreFull: the disk is full; a further run goes on.
+        OSError: the disk is full, or a process was killed; a further run goes on.
     """
     folder = Path(source)
     keys = {_key(path, folder): path for path in sorted(folder.rglob("*.pkl"))}
@@ -144,30 +152,22 @@ def convert(
     todo = {k: path for k, path in keys.items() if k not in store or store.problem(k)}
     left_out: dict[Path, str] = {}
     work = functools.partial(_convert_one, store)
-    with (
-        ProcessPoolExecutor(workers) as pool,
-        console.progress(total=len(todo), unit="image") as bar,
-    ):
-        for path, problem in zip(
-            todo.values(), pool.map(work, todo, todo.values(), chunksize=8), strict=True
-        ):
-            bar.update()
-            if problem:
-                left_out[path] = problem
-                bar.write(f"left out: {path}: {problem}")
+    done = in_processes(work, todo.items(), processes=workers, at_once=8)
+    bar = console.progress(done, total=len(todo), unit="image")
+    for path, problem in zip(todo.values(), bar, strict=True):
+        if problem:
+            left_out[path] = problem
+            console.warn(f"left out: {path}: {problem}")
     return len(todo) - len(left_out), len(keys) - len(todo), left_out
 
 
-def _convert_one(store: MaskStore, key: str, path: Path) -> str | None:
+def _convert_one(store: MaskStore, item: tuple[str, Path]) -> str | None:
     """The reason where a file is left out."""
+    key, path = item
     try:
-        mask_map = read_cache(path)
+        store.save(key, read_cache(path))
     except ForeignFile as error:
         return str(error)
-    try:
-        store.save(key, mask_map)
-    except OSError as error:
-        raise explain_full(store, error) from None
     return None
 
 
@@ -189,15 +189,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.set_quiet(words.quiet)
     try:
         made, found, left_out = convert(words.folder, words.to, workers=words.workers)
-    except StoreFull as error:
-        console.fail(error.strerror)
-        return 1
+    except OSError as error:
+        console.fail(error)
+        return console.WRONG
     except ValueError as error:
         console.fail(error)
-        return 2
+        return console.USAGE
     console.say(f"{made} made, {found} were there, {len(left_out)} left out -> {words.to}")
     return 1 if left_out else 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(console.run(main))

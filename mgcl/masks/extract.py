@@ -1,6 +1,5 @@
 """A generator over many images into a store: only what is missing; torn files found; sharded."""
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -8,17 +7,15 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
-from mgcl import distributed
-from mgcl.files import FULL
+from mgcl import console
+from mgcl.files import writing_in
 from mgcl.images.read import UnreadableImage, image_size, read_image
 from mgcl.masks.generator import BatchedMaskGenerator, MaskGenerator
 from mgcl.masks.mask_map import as_mask_map
 from mgcl.masks.store import MANIFEST, MaskStore
 
 _THREADS = 4  # decode images and write maps beside the generator
-_LINE_SECONDS = 300.0  # between two lines of progress in a log
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -47,10 +44,6 @@ def together(parts: Sequence[Summary]) -> Summary:
     )
 
 
-class StoreFull(OSError):
-    """The disk of the store takes no more; every map on it is whole."""
-
-
 def extract(
     images: Mapping[str, Path],
     generator: MaskGenerator,
@@ -66,11 +59,10 @@ def extract(
         generator: what cuts an image; one with `many` and `batch_size` gets several at once.
         store: where the maps go.
         shard: (i, n): this run's share is every n-th key of the sorted list, from the i-th.
-        quiet: no progress and no messages. Otherwise the first process of torchrun shows its own
-            progress: a bar on a terminal, now and then a line in a log.
+        quiet: no progress and no messages.
 
     Raises:
-        StoreFull: the disk is full; a further run goes on from there.
+        DiskFullError: the disk is full; a further run goes on from there.
         MemoryError: the GPU is full.
     """
     keys = sorted(images)[shard[0] :: shard[1]]
@@ -81,40 +73,14 @@ def extract(
         problems = {key: problem for key, problem in found if problem is not None}
         damaged = {key: problem for key, problem in problems.items() if problem}
         words = "masks" if shard[1] == 1 else f"masks, share {shard[0]}/{shard[1]}"
-        hidden = quiet or not distributed.is_main()
-        with _Progress(words, len(problems), hidden) as progress:
-            say = (lambda line: None) if quiet else tqdm.write
+        tell = (lambda line: None) if quiet else console.warn
+        bar = console.progress(desc=words, total=len(problems), unit="image", disable=quiet)
+        with writing_in(store.root), bar:
             for problem in damaged.values():
-                say(f"made again: {problem}")
-            readable = _readable(pool, images, list(problems), unreadable, say)
-            made = _make(readable, generator, store, pool, progress.update)
+                tell(f"made again: {problem}")
+            readable = _readable(pool, images, list(problems), unreadable, tell)
+            made = _make(readable, generator, store, pool, bar.update)
     return Summary(made, len(keys) - len(problems), damaged, unreadable)
-
-
-class _Progress:
-    """A bar on a terminal; a line every few minutes where the output goes into a file."""
-
-    def __init__(self, words: str, total: int, hidden: bool) -> None:
-        self._bar = tqdm(total=total, unit="image", desc=words, disable=True if hidden else None)
-        self._lines = self._bar.disable and not hidden
-        self._words, self._total, self._done = words, total, 0
-        self._start = time.monotonic()
-        self._next = self._start + _LINE_SECONDS
-
-    def __enter__(self) -> "_Progress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def update(self, count: int) -> None:
-        self._bar.update(count)
-        self._done += count
-        now = time.monotonic()
-        if self._lines and now >= self._next:
-            speed = self._done / (now - self._start)
-            print(f"{self._words}: {self._done} of {self._total}, {speed:.2f} images/s", flush=True)
-            self._next = now + _LINE_SECONDS
 
 
 def _problem(store: MaskStore, key: str, path: Path) -> str | None:
@@ -132,7 +98,7 @@ def _readable(
     images: Mapping[str, Path],
     keys: list[str],
     unreadable: dict[str, str],
-    say: Callable[[str], None],
+    tell: Callable[[str], object],
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Key and image (H, W, 3), read ahead in threads; failures go into `unreadable`."""
 
@@ -145,7 +111,7 @@ def _readable(
     for key, image in _ahead(pool, read, keys, 2 * _THREADS):
         if isinstance(image, UnreadableImage):
             unreadable[key] = str(image)
-            say(f"left out: {image}")
+            tell(f"left out: {image}")
         else:
             yield key, image
 
@@ -171,21 +137,10 @@ def _make(
             made += len(batch)
         for write in writes:
             write.result()
-    except OSError as error:
+    except OSError:
         pool.shutdown(cancel_futures=True)
-        raise explain_full(store, error) from None
+        raise
     return made
-
-
-def explain_full(store: MaskStore, error: OSError) -> OSError:
-    """A failed write as `StoreFull` where the disk is full; any other error as it is."""
-    if error.errno not in FULL:
-        return error
-    return StoreFull(
-        error.errno,
-        f"{store.root} takes no more files ({error.strerror}): make room and run again; "
-        "what is written is whole, a further run makes the rest",
-    )
 
 
 def _cut(generator: MaskGenerator, images: list[np.ndarray]) -> list:

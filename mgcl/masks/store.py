@@ -1,7 +1,6 @@
 """Mask maps on disk: one PNG an image and a manifest of how they were made."""
 
 import hashlib
-import io
 import json
 import os
 from collections.abc import Mapping
@@ -9,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from mgcl import files
 from mgcl.images.read import plausible
+from mgcl.images.write import write_png
 
 MANIFEST = "manifest.json"
 _FORMAT = 1
@@ -79,11 +79,7 @@ class MaskStore:
             raise ValueError(
                 f"mask map of {key}: {mask_map.dtype} {mask_map.shape}, need (H, W) uint8"
             )
-        text = PngImagePlugin.PngInfo()
-        text.add_text(_MADE_BY, self.digest)
-        encoded = io.BytesIO()
-        Image.fromarray(mask_map).save(encoded, "PNG", pnginfo=text, compress_level=6)
-        files.write_bytes(self.path(key), encoded.getvalue())
+        write_png(self.path(key), mask_map, texts={_MADE_BY: self.digest})
 
     def load(self, key: str) -> np.ndarray:
         """The map of an image, (H, W) uint8: 0 = no mask, 1..M large to small.

@@ -12,7 +12,6 @@ asked for.
 import argparse
 import itertools
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,7 +90,7 @@ def _predict_all(
             try:
                 image, prediction = predict_file(predictor, path, maps, bar.update)
             except ValueError as error:
-                bar.write(f"left out: {error}", file=sys.stderr)
+                console.warn(f"left out: {error}")
                 unreadable += 1
                 continue
             results.write(name, image, prediction)

@@ -78,7 +78,7 @@ def load_candidate(config: Config, path: Path, device: torch.device) -> Candidat
     if warning:
         facts["WARNING"] = warning
         if distributed.is_main():
-            print(f"warning: {warning}")
+            console.warn(warning)
     for key in ("chosen_on", "calibrated_on"):
         if key in said:
             facts[key.replace("_", " ")] = said[key]

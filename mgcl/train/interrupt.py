@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 from mgcl import console, distributed
 
 STATUS = console.STOPPED
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+NAMES = ("SIGTERM", "SIGINT", "SIGUSR1")  # Windows lacks the last
+SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 
 T = TypeVar("T")
 

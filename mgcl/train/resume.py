@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mgcl import checkpoint, distributed
+from mgcl import checkpoint, console, distributed
 from mgcl.checkpoint import CheckpointError
 from mgcl.config import Config
 from mgcl.config.compare import CHOOSING, different_constants
@@ -135,7 +135,7 @@ def _newest_whole(paths: list[Path], device: torch.device) -> tuple[Path, dict[s
             return path, checkpoint.load(path, device)
         except checkpoint.CheckpointError as error:
             if distributed.is_main():
-                print(f"warning: {error}; going on with {oldest}, the one before", flush=True)
+                console.warn(f"{error}; going on with {oldest}, the one before")
     return oldest, checkpoint.load(oldest, device)
 
 

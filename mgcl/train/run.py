@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from mgcl import distributed
+from mgcl import console, distributed
 from mgcl.build import (
     build_network,
     build_setup,
@@ -18,7 +18,6 @@ from mgcl.build import (
 )
 from mgcl.config import Config, to_toml
 from mgcl.config.compare import compared_constants
-from mgcl.console import progress
 from mgcl.datasets.episodes import Episode
 from mgcl.datasets.loader import epoch_batches, load_parts
 from mgcl.datasets.sets import EpisodeSet, benchmark, spread
@@ -95,7 +94,8 @@ class Run:
             self.log.constants(compared_constants(self.config))
         if changed:
             text = f"resumed from {path} with other constants: {'; '.join(changed)}"
-            self.log.say(f"warning: {text}")
+            if distributed.is_main():
+                console.warn(text)
             self.log.text("config/forced", text, self.state.step)
             self._record("forced", resumed_from=str(path), constants=changed)
 
@@ -121,7 +121,7 @@ class Run:
         if error is None:
             self.somebody_stops.close()
         if distributed.is_main():
-            self._lock.close()
+            self._lock.release()
 
     def epochs(self, training: EpisodeSet) -> Iterator[Iterator[Episode]]:
         """The batches of each epoch that is left, on a progress bar; loaders work ahead."""
@@ -142,7 +142,7 @@ class Run:
         )
         steps = -(-self._size // train.batch_size)
         for batches in epochs:
-            self.bar = progress(
+            self.bar = console.progress(
                 self._counted(batches, loader),
                 desc=f"epoch {self.state.epoch + 1}/{train.epochs}",
                 total=steps,

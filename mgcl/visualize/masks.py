@@ -5,6 +5,7 @@ and a summary of the whole store: masks an image, coverage, and the sizes of mas
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from PIL import Image, ImageDraw
 from mgcl import console
 from mgcl.files import atomic_write, write_json
 from mgcl.images.read import find_images, read_image
+from mgcl.images.write import write_png
 from mgcl.masks.store import MaskStore, MaskStoreError
 from mgcl.visualize.overlays import enlarge, mask_overlay
 
@@ -131,8 +133,7 @@ def _write_overlays(
 ) -> None:
     for key in keys:
         picture = overlay(read_image(_image_of(key, images)), store.load(key), key)
-        with atomic_write(folder / f"{key.replace('/', '_')}.png") as temporary:
-            Image.fromarray(picture).save(temporary, "PNG")
+        write_png(folder / f"{key.replace('/', '_')}.png", picture)
 
 
 def _image_of(key: str, images: dict[str, Path]) -> Path:
@@ -147,4 +148,4 @@ def _image_of(key: str, images: dict[str, Path]) -> Path:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(console.run(main))

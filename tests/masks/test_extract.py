@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mgcl.console import Lines
+from mgcl.files import DiskFullError
 from mgcl.images.read import find_images
 from mgcl.masks import extract as extract_module
-from mgcl.masks.extract import StoreFull, extract
+from mgcl.masks.extract import extract
 from mgcl.masks.store import MaskStore
 from tests.small_run import REPOSITORY
 
@@ -90,11 +92,11 @@ def test_a_further_run_picks_up_what_a_dead_shard_left(tmp_path):
 def test_a_log_gets_lines_instead_of_a_bar_and_a_quiet_run_gets_nothing(
     tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(extract_module, "_LINE_SECONDS", 0.0)
+    monkeypatch.setattr(Lines, "SECONDS", 0.0)
     images = write_images(tmp_path / "images")
     extract(images, Bands(), MaskStore(tmp_path / "maps", Bands.spec))
     shown = capsys.readouterr()
-    assert "masks: 10 of 10" in shown.out and shown.err == ""
+    assert "masks: 10 of 10" in shown.err and shown.out == ""
     MaskStore(tmp_path / "maps").path("val/P0000").write_bytes(b"torn")
     run(images, tmp_path / "maps")
     assert capsys.readouterr() == ("", "")
@@ -223,7 +225,7 @@ def tiny_disk(tmp_path):
 
 
 def check_full_disk(images, root):
-    with pytest.raises(StoreFull, match="make room and run again") as caught:
+    with pytest.raises(DiskFullError, match="make room there and start again") as caught:
         run(images, root)
     assert str(root) in str(caught.value)
     files = contents(root)

@@ -15,7 +15,7 @@ from PIL import Image
 
 import main_0_extract_masks
 from mgcl.config import MasksSection
-from mgcl.masks.extract import StoreFull
+from mgcl.files import DiskFullError
 from mgcl.masks.generator import build_generator
 from mgcl.masks.store import MaskStore
 from tests.small_run import REPOSITORY
@@ -123,7 +123,7 @@ def test_a_mistake_ends_with_status_2_and_the_remedy(pictures, words, message):
 @pytest.mark.parametrize(
     "stop, status, message",
     [
-        (StoreFull(28, "make room"), 1, "make room"),
+        (DiskFullError(28, "full", "maps"), 1, "make room"),
         (MemoryError("set a lower prompt_batch"), 1, "set a lower prompt_batch"),
         (PermissionError(13, "Permission denied", "maps"), 1, "pictures_masks cannot be written"),
         (KeyboardInterrupt(), 130, "run it again"),

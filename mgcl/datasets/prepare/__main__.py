@@ -2,7 +2,8 @@
 
 import sys
 
+from mgcl import console
 from mgcl.datasets.prepare.command import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(console.run(main))

@@ -10,16 +10,13 @@ pixels. Run it again after an interruption: it makes what is missing. `--dry-run
 
 import argparse
 import hashlib
-import multiprocessing
-import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from mgcl import console
@@ -32,6 +29,7 @@ from mgcl.datasets.prepare.sources import find_pictures, split_of_folder
 from mgcl.datasets.prepare.tiles import Cut, Picture, class_pixels, count_tiles, cut_picture
 from mgcl.files import write_bytes
 from mgcl.images.read import UnreadableImage, image_size, read_image
+from mgcl.workers import in_processes, processes_for
 
 MIN_PIXELS = 1024  # of a class that list an image for it: 32 x 32, four places at stride 16
 BYTES_A_PIXEL = 2.5  # of a tile with its label as PNG, measured on aerial images
@@ -76,7 +74,8 @@ def _prepare(args: argparse.Namespace) -> int:
         return console.DONE
     if args.benchmark == "own":
         write_benchmark(args.to, plan.benchmark)
-    work = _map(plan.make, plan.pictures, largest)
+    processes = processes_for(len(plan.pictures), largest * BYTES_IN_MEMORY)
+    work = in_processes(plan.make, plan.pictures, processes=processes)
     made = list(console.progress(work, total=len(plan.pictures), unit="image"))
     entries = _entries(made, args.min_pixels)
     if args.benchmark == "dlrsd":
@@ -139,18 +138,6 @@ def _lay_out(picture: Picture, *, root: Path) -> Made:
     classes = range(len(dlrsd.class_names))
     pixels = {c: n for c, n in class_pixels(ids).items() if c in classes}
     return Made("train", {name: pixels}, None)
-
-
-def _map(make: Callable[[Picture], Made], pictures: list[Picture], largest: int) -> Iterator[Made]:
-    """In as many processes as there are cores and memory for the largest image in each."""
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    fitting = max(1, free // max(1, largest * BYTES_IN_MEMORY))
-    processes = min(os.cpu_count() or 1, len(pictures) // 4 + 1, fitting)
-    if processes == 1:
-        yield from map(make, pictures)
-        return
-    with multiprocessing.Pool(processes, initializer=cv2.setNumThreads, initargs=(0,)) as pool:
-        yield from pool.imap(make, pictures)
 
 
 def _entries(made: list[Made], min_pixels: int) -> list[Entry]:

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mgcl.datasets.benchmarks import IGNORE_ID, Benchmark
-from mgcl.files import write_bytes, write_json
+from mgcl.files import write_json
 from mgcl.images.read import read_image
-from mgcl.images.write import png
+from mgcl.images.write import write_png
 
 LABEL_SUFFIX = "_instance_color_RGB"  # iSAID's labels have it behind the image's name
 
@@ -94,9 +94,9 @@ def cut_picture(
             tiles[name] = class_pixels(ids[part])
             if tiles[name]:
                 image_path = benchmark.image_path(root, picture.split, name)
-                write_bytes(image_path, png(_pad(image[part], cut.size, 0)))
+                write_png(image_path, _pad(image[part], cut.size, 0), level=1)
                 label_path = benchmark.label_path(root, picture.split, name)
-                write_bytes(label_path, png(_pad(ids[part], cut.size, IGNORE_ID)))
+                write_png(label_path, _pad(ids[part], cut.size, IGNORE_ID), level=1)
     write_json(record, {**rule, "tiles": tiles})
     for name in earlier["tiles"]:
         if not tiles.get(name):

@@ -8,13 +8,11 @@ clutter. With `--benchmark dlrsd` the same scenes lie in DLRSD's tree under its 
 
 import argparse
 import io
-import multiprocessing
 import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -24,6 +22,8 @@ from mgcl.datasets.lists import Entry, write_lists
 from mgcl.datasets.synthetic.objects import KINDS
 from mgcl.datasets.synthetic.scenes import MIN_SHARE, paint_scene
 from mgcl.files import write_bytes
+from mgcl.images.write import write_png
+from mgcl.workers import in_processes, processes_for
 
 _SCENES = (  # the folders of UC Merced
     "agricultural", "airplane", "baseballdiamond", "beach", "buildings", "chaparral",
@@ -51,7 +51,9 @@ def write_synthetic(
     record = BENCHMARKS[benchmark]
     tasks = list(_tasks(Path(root), record, train_images, val_images, size, seed))
     entries: list[Entry] = []
-    for found in console.progress(_map(tasks, processes), total=len(tasks), unit="scene"):
+    processes = processes or processes_for(len(tasks) // 2)
+    work = in_processes(_write_scene, tasks, processes=processes, at_once=4)
+    for found in console.progress(work, total=len(tasks), unit="scene"):
         entries += found
     if benchmark == "dlrsd":
         entries = [entry._replace(split=split) for split in SPLITS for entry in entries]
@@ -86,32 +88,23 @@ def _uc_merced_name(index: int) -> str:
     return f"{_SCENES[index % len(_SCENES)]}{index // len(_SCENES):02d}"
 
 
-def _map(tasks: Sequence[_Task], processes: int | None) -> Iterator[list[Entry]]:
-    processes = min(processes or os.cpu_count() or 1, max(1, len(tasks) // 8))
-    if processes == 1:
-        yield from map(_write_scene, tasks)
-        return
-    with multiprocessing.Pool(processes, initializer=cv2.setNumThreads, initargs=(0,)) as pool:
-        yield from pool.imap(_write_scene, tasks, chunksize=4)
-
-
 def _write_scene(task: _Task) -> list[Entry]:
     root, record, split, name, size, class_id, key = task
     image, label = paint_scene(size, class_id, *key)
     image_path = record.image_path(root, split, name)
-    write_bytes(image_path, _encode(image, image_path.suffix))
-    write_bytes(record.label_path(root, split, name), _encode(label, ".png"))
+    if image_path.suffix == ".tif":
+        _write_tiff(image_path, image)
+    else:
+        write_png(image_path, image, level=1)
+    write_png(record.label_path(root, split, name), label, level=1)
     shares = np.bincount(label.ravel(), minlength=len(KINDS) + 1)[1:] / label.size
     return [Entry(split, name, int(c)) for c in np.flatnonzero(shares >= MIN_SHARE)]
 
 
-def _encode(picture: np.ndarray, suffix: str) -> bytes:
+def _write_tiff(path: Path, picture: np.ndarray) -> None:
     encoded = io.BytesIO()
-    if suffix == ".tif":
-        Image.fromarray(picture).save(encoded, "TIFF")
-    else:
-        Image.fromarray(picture).save(encoded, "PNG", compress_level=1)
-    return encoded.getvalue()
+    Image.fromarray(picture).save(encoded, "TIFF")
+    write_bytes(path, encoded.getvalue())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
