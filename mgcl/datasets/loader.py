@@ -23,7 +23,12 @@ class EpisodeLoader(DataLoader):
     def __iter__(self) -> Iterator[Episode]:  # type: ignore[override]
         """Yield collated episodes."""
         try:
-            for batch in super().__iter__():
+            batches = super().__iter__()
+            if self.num_workers and hasattr(signal, "SIGCHLD"):
+                # PyTorch's handler raises a worker's death anywhere in the program; here it is
+                # met when the batch of that worker is waited for, within seconds.
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for batch in batches:
                 if isinstance(batch, _Failure):
                     try:
                         raise batch.error
@@ -40,17 +45,15 @@ class EpisodeLoader(DataLoader):
 
 def _of_workers(said: str) -> str:
     """What to do about an error of PyTorch's that speaks of loading processes; empty for others."""
-    if "shared memory" in said or "Bus error" in said or "/torch_" in said:
-        return (
-            "the shared memory /dev/shm is too small for the processes that load episodes: start "
-            "the container with --shm-size=2g (or --ipc=host), or set data.workers to 0"
-        )
+    shared = "start the container with --shm-size=2g or --ipc=host, or set data.workers to 0"
+    if "shared memory" in said or "/torch_" in said:
+        return f"/dev/shm is too small for the processes that load episodes: {shared}"
     if "Too many open files" in said:
         return "too many open files: raise the limit (ulimit -n 4096), or lower data.workers"
     if "DataLoader worker" in said:
         return (
             "a process that loads episodes was killed, as the system does when memory runs out: "
-            "lower data.workers or data.cache_gib"
+            f"lower data.workers or data.cache_gib. If /dev/shm is small: {shared}"
         )
     return ""
 
