@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import shapely
+from rasterio._err import CPLE_BaseError  # what GDAL says; there is no public name
 from rasterio.crs import CRS
 from rasterio.errors import CRSError, RasterioError
 from rasterio.transform import Affine
@@ -217,7 +218,7 @@ def _in_pixels(
 
     try:
         return shapely.transform(shapes, place)
-    except (RasterioError, CRSError) as error:
+    except (RasterioError, CRSError, CPLE_BaseError) as error:
         raise ValueError(f"{path} cannot be laid over the image ({error})") from None
 
 
