@@ -5,12 +5,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mgcl import distributed
 from mgcl.datasets.episodes import Episode
 from mgcl.engine.forward import Setup
 from mgcl.metrics import IoUMeter, Scores, count_pixels
+from mgcl.model.fewshot import FewShotNetwork
 from mgcl.model.network import aggregate_shots
 
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # thresholds that an evaluation tries
@@ -55,7 +56,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: nn.Module,
+    model: FewShotNetwork,
     loader: Iterable[Episode],
     ids: Sequence[int],
     class_ids: Sequence[int],
@@ -67,7 +68,7 @@ def evaluate(
     """Segment this process's share of the episodes and count pixels at every threshold.
 
     Args:
-        model: MGCL, or anything that gives (B, K, 2, H, W) logits.
+        model: MGCL, a baseline or any other network that encodes and compares.
         loader: batches of this process's episodes; the processes share all of them.
         ids: the episodes of all processes, in the order of the result.
         class_ids: classes to score, 0-based.

@@ -46,6 +46,14 @@ class Guided(NamedTuple):
         """Divide the pixels' own features by (length + epsilon), as a query's."""
         return self._replace(pixels=self.pixels * self.scale)
 
+    def expand(self, images: int) -> "Guided":
+        """A single image seen as a batch of that many; a batch of that many is left as it is."""
+        pixels, norm = (x.expand(images, *x.shape[1:]) for x in (self.pixels, self.norm))
+        if self.ids is None or self.means is None:
+            return self._replace(pixels=pixels, norm=norm)
+        ids, means = (x.expand(images, *x.shape[1:]) for x in (self.ids, self.means))
+        return Guided(pixels, ids, means, norm, self.size)
+
     def part(self, pixels: slice) -> "Guided":
         """Some of the pixels; `size` is that of the whole."""
         ids = self.ids[:, pixels] if self.ids is not None else None

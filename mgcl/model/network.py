@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mgcl.model.backbone import Backbone, build_backbone
 from mgcl.model.fbc import Correlation, Guided, gates, guide
+from mgcl.model.fewshot import Encoded, FewShotNetwork
 from mgcl.model.mgcd import MGCD
 from mgcl.model.mgfe import mask_ids
 
@@ -78,7 +79,7 @@ class SegmentationHead(nn.Module):
         return self.mgcd(correlations, query_mask_map)
 
 
-class MGCL(nn.Module):
+class MGCL(FewShotNetwork):
     """The whole network. BatchNorm layers of the backbone keep their statistics, always."""
 
     def __init__(self, backbone: Backbone, head: SegmentationHead) -> None:
@@ -93,55 +94,38 @@ class MGCL(nn.Module):
         self.backbone.eval()
         return self
 
-    def forward(
-        self,
-        query_image: Tensor,
-        query_mask_map: Tensor,
-        support_images: Tensor,
-        support_labels: Tensor,
-        support_mask_maps: Tensor,
-    ) -> Tensor:
-        """Segment a query once for each of its K supports; the query is encoded once.
-
-        Args:
-            query_image: (B, 3, H, W) uint8 RGB, or float, already normalised.
-            query_mask_map: (B, H, W) uint8, 0 = no mask.
-            support_images: (B, K, 3, H, W), as the query's.
-            support_labels: (B, K, H, W) integers, 1 = foreground, 0 = background.
-            support_mask_maps: (B, K, H, W) uint8.
-
-        Returns:
-            (B, K, 2, H, W) logits, background and foreground.
-        """
-        B, K, _, H, W = support_images.shape
-        images = torch.cat([query_image, support_images.transpose(0, 1).flatten(0, 1)])
-        levels = [f.split(B) for f in self.backbone(images)]  # query, support 1 .. support K
-        head = self.segmentation_head
-        query = [level.unit() for level in head.guide([f[0] for f in levels], query_mask_map)]
-        logits = []
-        for k in range(K):
-            support = head.guide([f[k + 1] for f in levels], support_mask_maps[:, k])
-            label = support_labels[:, k]
-            logits.append(self.compare(query, support, label, query_mask_map, (H, W)))
-        return torch.stack(logits, dim=1)
-
-    def encode(self, images: Tensor, mask_maps: Tensor) -> list[Guided]:
-        """Mask-guided features of (B, 3, H, W) images, three levels."""
-        return self.segmentation_head.guide(self.backbone(images), mask_maps)
+    def encode(self, images: Tensor, mask_maps: Tensor) -> Encoded:
+        """The backbone's three levels, stride 8 first."""
+        return Encoded(tuple(self.backbone(images)), mask_maps)
 
     def compare(
         self,
-        query: Sequence[Guided],
-        support: Sequence[Guided],
-        support_label: Tensor,
+        query: Encoded,
+        supports: Sequence[Encoded],
+        support_labels: Tensor,
         query_mask_map: Tensor,
         size: tuple[int, int],
     ) -> Tensor:
-        """Segment encoded queries, of unit length, by a support each: -> (B, 2, *size) logits."""
-        small = self.segmentation_head.compare(query, support, support_label, query_mask_map)
-        # Planes, not channels last: two channels a pixel are enlarged three times as slowly.
-        small = small.to(torch.promote_types(small.dtype, torch.float32)).contiguous()
-        return F.interpolate(small, size=size, mode="bilinear", align_corners=True)
+        """Segment each query once for each of its K supports: -> (B, K, 2, *size) logits."""
+        head = self.segmentation_head
+        queries = [level.unit() for level in head.guide(*query)]
+        logits = []
+        for support, label in zip(supports, support_labels.unbind(1), strict=True):
+            guided = [level.expand(len(label)) for level in head.guide(*support)]
+            logits.append(_enlarged(head.compare(queries, guided, label, query_mask_map), size))
+        return torch.stack(logits, dim=1)
+
+    def sees(self, support: Encoded, label: Tensor) -> bool:
+        """Whether the label opens a gate at stride 8."""
+        finest = self.segmentation_head.guide(support.levels[:1], support.mask_map)[0]
+        return bool(gates(finest, label)[..., 0].any())
+
+
+def _enlarged(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, 2, h, w) -> (B, 2, *size), float32 at least."""
+    # Planes, not channels last: two channels a pixel are enlarged three times as slowly.
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)).contiguous()
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
 
 
 def aggregate_shots(logits: Tensor, *, threshold: float = 0.5, vote_share: float = 0.4) -> Tensor:

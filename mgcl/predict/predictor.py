@@ -4,7 +4,7 @@ Arrays in, arrays out; no files, no config, no command line. `python -m mgcl.pre
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from mgcl.engine.forward import Setup
 from mgcl.images import windows
 from mgcl.images.resize import resize_image, resize_nearest
 from mgcl.masks.generator import MaskGenerator
-from mgcl.model.fbc import Guided, gates
-from mgcl.model.network import MGCL, logit, votes_needed
+from mgcl.model.fewshot import Encoded, FewShotNetwork
+from mgcl.model.network import logit, votes_needed
 from mgcl.predict.support import Example, check_image, check_mask_map, cut_example, make_mask_maps
 
 MAX_SUPPORTS = 255  # votes are counted in bytes
@@ -33,8 +33,8 @@ class Prediction(NamedTuple):
     """(H, W) uint8: supports by which the pixel's probability is over the threshold."""
 
 
-class _Encoded(NamedTuple):
-    levels: list[Guided]
+class _Support(NamedTuple):
+    encoded: Encoded
     label: Tensor  # (1, S, S)
 
 
@@ -52,7 +52,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: MGCL,
+        model: FewShotNetwork,
         mask_generator: MaskGenerator | None,
         *,
         image_size: int,
@@ -66,7 +66,7 @@ class Predictor:
         """Nothing is computed yet.
 
         Args:
-            model: the trained network; it is moved to the device and set to eval mode.
+            model: the network; it is moved to the device and set to eval mode.
             mask_generator: cuts every window into masks; None for a network without masks.
             image_size: side at which the network was trained, a multiple of 32.
             setup: device, precision, and what 255 in a label means.
@@ -96,7 +96,7 @@ class Predictor:
         self.threshold, self.vote_share, self.batch_size = threshold, vote_share, batch_size
         self.setup = setup
         self.examples: list[Example] = []
-        self._encoded: list[_Encoded] = []
+        self._supports: list[_Support] = []
 
     def set_support(
         self,
@@ -129,10 +129,10 @@ class Predictor:
         for k, support in enumerate(zip(images, labels, maps, strict=True), start=1):
             try:
                 examples.append(cut_example(*support, self.window, self.mask_generator))
-                encoded.append(self._encode(examples[-1]))
+                encoded.append(self._support(examples[-1]))
             except ValueError as error:
                 raise ValueError(f"support {k}: {error}") from None
-        self.examples, self._encoded = examples, encoded
+        self.examples, self._supports = examples, encoded
 
     def count_windows(self, height: int, width: int) -> int:
         """The number of windows that an image of this size takes."""
@@ -161,7 +161,7 @@ class Predictor:
         Raises:
             ValueError: no support is set, or an array of another kind.
         """
-        if not self._encoded:
+        if not self._supports:
             raise ValueError("no support yet: call set_support first")
         height, width = check_image(image)
         check_mask_map(mask_map, (height, width))
@@ -176,16 +176,21 @@ class Predictor:
     def _bands(
         self, image: np.ndarray, mask_map: np.ndarray | None, on_windows: Callable[[int], object]
     ) -> Iterator[tuple[slice, Tensor]]:
-        """Finished rows of the image from top to bottom: (rows, (K, rows, W) blended log-odds)."""
+        """Finished rows of the image from top to bottom: (rows, (K, rows, W) blended log-odds).
+
+        K is 1 where the network gives one answer of all supports.
+        """
         side, (height, width) = self.window, image.shape[:2]
         tops, lefts = (windows.starts(n, side, self.overlap) for n in (height, width))
         down, across = (torch.from_numpy(windows.weights(b, side)) for b in (tops, lefts))
         down, across = down.to(self.setup.device), across.to(self.setup.device)
-        pending = down.new_zeros(len(self._encoded), side, lefts[-1] + side)  # rows from `top` on
+        pending = down.new_zeros(1, side, lefts[-1] + side)  # rows from `top` on
         for row, top in enumerate(tops):
             for first in range(0, len(lefts), self.batch_size):
                 batch = lefts[first : first + self.batch_size]
                 margins = self._margins(image, mask_map, top, batch)  # (B, K, side, side)
+                if len(pending) != margins.shape[1]:  # the first ones tell how many votes there are
+                    pending = pending.repeat(margins.shape[1], 1, 1)
                 for i, left in enumerate(batch):
                     weight = down[row, :, None] * across[first + i]  # (side, side)
                     pending[..., left : left + side] += margins[i] * weight
@@ -203,51 +208,33 @@ class Predictor:
             maps = make_mask_maps(self.mask_generator, parts)
         else:
             maps = [windows.cut(mask_map, top, left, self.window) for left in lefts]
-        image_batch, map_batch = self._image_batch(parts), self._map_batch(maps)
-        found = []
-        with self._autocast():
-            query = [level.unit() for level in self.model.encode(image_batch, map_batch)]
-            for support in self._encoded:
-                label = support.label.expand(len(parts), -1, -1)
-                levels = _expanded(support.levels, len(parts))
-                size = (self.window, self.window)
-                logits = self.model.compare(query, levels, label, map_batch, size)
-                found.append(logits[:, 1] - logits[:, 0])
-        return torch.stack(found, dim=1)
+        query = self._encode(parts, maps)
+        labels = torch.stack([support.label for support in self._supports], dim=1)  # (1, K, S, S)
+        logits = self.setup.compare(
+            self.model,
+            query,
+            [support.encoded for support in self._supports],
+            labels.expand(len(parts), -1, -1, -1),
+            (self.window, self.window),
+        )
+        return logits[:, :, 1] - logits[:, :, 0]
 
     @torch.inference_mode()
-    def _encode(self, example: Example) -> _Encoded:
-        resized = torch.from_numpy(resize_nearest(example.label, self.image_size))
-        label = self.setup.target(resized[None].to(self.setup.device))
-        with self._autocast():
-            images, maps = self._image_batch([example.image]), self._map_batch([example.mask_map])
-            levels = self.model.encode(images, maps)
-        if not gates(levels[0], label)[..., 0].any():
+    def _support(self, example: Example) -> _Support:
+        label = torch.from_numpy(resize_nearest(example.label, self.image_size))
+        label = label[None].to(self.setup.device)
+        encoded = self._encode([example.image], [example.mask_map])
+        if not self.model.sees(encoded, self.setup.target(label)):
             raise ValueError(
                 "the labelled object is too small to be seen by the network: choose a window of "
                 f"fewer pixels than {self.window}, so that it is enlarged"
             )
-        return _Encoded(levels, label)
+        return _Support(encoded, label)
 
-    def _image_batch(self, images: list[np.ndarray]) -> Tensor:
-        """(window, window, 3) each -> (B, 3, S, S) uint8 on the device."""
-        resized = np.stack([resize_image(image, self.image_size) for image in images])
-        return torch.from_numpy(resized).permute(0, 3, 1, 2).to(self.setup.device)
-
-    def _map_batch(self, maps: list[np.ndarray]) -> Tensor:
-        """(window, window) each -> (B, S, S) uint8 on the device."""
-        resized = np.stack([resize_nearest(mask_map, self.image_size) for mask_map in maps])
-        return torch.from_numpy(resized).to(self.setup.device)
-
-    def _autocast(self) -> torch.autocast:
-        kind = self.setup.device.type
-        return torch.autocast(kind, torch.bfloat16, enabled=self.setup.precision == "bf16")
-
-
-def _expanded(levels: list[Guided], batch: int) -> list[Guided]:
-    """Features of one support, seen as those of a batch; nothing is copied."""
-
-    def expand(value: Any) -> Any:
-        return value.expand(batch, *value.shape[1:]) if isinstance(value, Tensor) else value
-
-    return [Guided(*map(expand, level)) for level in levels]
+    def _encode(self, images: list[np.ndarray], maps: list[np.ndarray]) -> Encoded:
+        """Windows (window, window, 3) and their mask maps (window, window), encoded at S x S."""
+        side = self.image_size
+        resized = np.stack([resize_image(image, side) for image in images])
+        masks = np.stack([resize_nearest(mask_map, side) for mask_map in maps])
+        pixels = torch.from_numpy(resized).permute(0, 3, 1, 2)
+        return self.setup.encode(self.model, pixels, torch.from_numpy(masks))

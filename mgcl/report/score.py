@@ -6,7 +6,6 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 
 from mgcl import console, distributed
 from mgcl.build import (
@@ -24,6 +23,7 @@ from mgcl.engine.evaluation import Evaluation, evaluate
 from mgcl.engine.forward import Setup
 from mgcl.model.backbone import build_backbone
 from mgcl.model.baselines import CosinePrototypes, EverythingForeground
+from mgcl.model.fewshot import FewShotNetwork
 
 EVERYTHING, PROTOTYPES = "everything foreground", "cosine prototypes, untrained"
 
@@ -32,7 +32,7 @@ class Candidate(NamedTuple):
     """A network to score."""
 
     name: str
-    model: nn.Module
+    model: FewShotNetwork
     threshold: float | None = None
     """Its calibrated threshold; None for a baseline or the authors' weights."""
     trained: bool = True

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mgcl.engine.forward import Setup
 from mgcl.masks.superpixels import SuperpixelMaskGenerator
-from mgcl.model.fbc import EPSILON, Guided
+from mgcl.model.fewshot import Encoded, FewShotNetwork
 from mgcl.model.network import aggregate_shots, votes_needed
 from mgcl.predict.predictor import Predictor
 from tests.model.test_network import tiny_networks
@@ -62,7 +62,7 @@ def test_on_one_window_the_mask_is_that_of_the_network(shots):
     assert 0 < found.mask.mean() < 1
 
 
-class Pointwise(torch.nn.Module):
+class Pointwise(FewShotNetwork):
     """Stands for a network: the log-odds of a pixel are its red value / 64 - 2."""
 
     def __init__(self) -> None:
@@ -71,13 +71,11 @@ class Pointwise(torch.nn.Module):
 
     def encode(self, images, mask_maps):
         self.seen.append(tuple(images.shape))
-        pixels = images.float().flatten(2).transpose(1, 2)  # (B, S*S, 3)
-        norm = torch.full(pixels.shape[:2], 1 - EPSILON)
-        return [Guided(pixels, None, None, norm, tuple(images.shape[2:]))]
+        return Encoded((images.float(),), mask_maps)
 
-    def compare(self, query, support, support_label, query_mask_map, size):
-        red = query[0].pixels[..., 0].unflatten(1, query[0].size) / 64 - 2
-        return torch.stack([torch.zeros_like(red), red], dim=1)
+    def compare(self, query, supports, support_labels, query_mask_map, size):
+        red = torch.stack([query.levels[0][:, 0] / 64 - 2] * len(supports), dim=1)
+        return torch.stack([torch.zeros_like(red), red], dim=2)
 
 
 @settings(max_examples=30)
@@ -160,9 +158,10 @@ def test_supports_vote_by_the_largest_vote_of_the_whole_image():
     class Thresholds(Pointwise):
         """A support votes where the query is lighter than the support."""
 
-        def compare(self, query, support, *how):
-            logits = super().compare(query, support, *how)
-            logits[:, 1] -= support[0].pixels[0, 0, 0] / 64 - 2
+        def compare(self, query, supports, *how):
+            logits = super().compare(query, supports, *how)
+            for k, support in enumerate(supports):
+                logits[:, k, 1] -= support.levels[0][0, 0, 0, 0] / 64 - 2
             return logits
 
     made = predictor(1, Thresholds(), overlap=0)
@@ -180,7 +179,7 @@ def test_an_image_is_seen_at_the_scale_of_the_window():
     model = Pointwise()
     made = predictor(1, model, window=2 * SIDE, overlap=0)
     model.seen.clear()
-    model.compare = lambda *how: torch.zeros(len(how[3]), 2, *how[4])
+    model.compare = lambda *how: torch.zeros(len(how[3]), 1, 2, *how[4])
     assert made.predict(picture(0, 4 * SIDE, 2 * SIDE)).mask.shape == (4 * SIDE, 2 * SIDE)
     assert model.seen == [(1, 3, SIDE, SIDE)] * 2
 

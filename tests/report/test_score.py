@@ -58,7 +58,7 @@ def prototypes_by_hand(query, supports, labels):
         for image, label in zip(supports, labels, strict=True):
             feature = F.avg_pool2d(image[None], 16)[0]
             weight = (label == side).float()[None, None]
-            weight = F.interpolate(weight, feature.shape[1:], mode="bilinear", align_corners=True)
+            weight = F.avg_pool2d(weight, 16)
             total, mass = torch.zeros(3), 0.0
             for y in range(feature.shape[1]):
                 for x in range(feature.shape[2]):
@@ -67,7 +67,7 @@ def prototypes_by_hand(query, supports, labels):
             means.append(total / max(mass, 1e-8))
         sides.append(torch.stack(means).mean(0))
     cosines = torch.stack([F.cosine_similarity(query_map, p[:, None, None], dim=0) for p in sides])
-    return F.interpolate(cosines[None], query.shape[1:], mode="bilinear", align_corners=True)[0]
+    return F.interpolate(cosines[None], query.shape[1:], mode="bilinear", align_corners=False)[0]
 
 
 @pytest.mark.parametrize("shots", [1, 3])
@@ -96,7 +96,8 @@ def test_a_support_without_foreground_gives_finite_cosines():
 
 def test_everything_foreground_marks_every_pixel():
     image = torch.zeros(2, 3, 32, 48, dtype=torch.uint8)
-    found = EverythingForeground()(image, None, None)
+    maps = image[:, 0]
+    found = EverythingForeground()(image, maps, image[:, None], maps[:, None], maps[:, None])
     assert found.shape == (2, 1, 2, 32, 48)
     assert aggregate_shots(found).all()
 

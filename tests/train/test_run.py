@@ -15,6 +15,7 @@ from mgcl.build import resolve_threshold, thresholds_to_try
 from mgcl.config import Config, load, with_values
 from mgcl.config.compare import different_constants
 from mgcl.datasets.loader import epoch_batches
+from mgcl.engine.evaluation import THRESHOLDS
 from mgcl.model.network import build_model
 from tests import oracle
 from tests.small_run import REPOSITORY, Pipeline, records, words
@@ -232,7 +233,7 @@ def test_the_log_holds_validation_scores_at_both_thresholds_and_by_class(pipelin
     validations = records(pipeline.folder, "validation")
     assert len(validations) == 2
     for record in validations:
-        assert record["threshold"] in mgcl.engine.THRESHOLDS
+        assert record["threshold"] in THRESHOLDS
         for name in ("miou", "fb_iou"):
             for part in ("", "heldout_"):
                 assert 0 <= record[f"{part}{name}"] <= 100
@@ -295,5 +296,5 @@ def test_the_threshold_is_the_papers_the_calibrated_or_ones_own():
     assert resolve_threshold(0.5, 0.2) == 0.5
     assert resolve_threshold("calibrated", 0.2) == 0.2
     assert resolve_threshold("calibrated", None) == 0.5
-    assert thresholds_to_try("calibrated") == thresholds_to_try(0.5) == mgcl.engine.THRESHOLDS
+    assert thresholds_to_try("calibrated") == thresholds_to_try(0.5) == THRESHOLDS
     assert 0.33 in thresholds_to_try(0.33) and len(thresholds_to_try(0.33)) == 20
