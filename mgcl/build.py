@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import torch
 from pydantic import ValidationError
 
-from mgcl import checkpoint, distributed
+from mgcl import checkpoint, console, distributed
 from mgcl.checkpoint import CheckpointError
-from mgcl.config import Config, with_values
+from mgcl.config import Config, explain, with_values
+from mgcl.config.compare import read_saved, unknown_constants
 from mgcl.datasets.episodes import Episode
 from mgcl.datasets.loader import in_batches, load_batches
 from mgcl.datasets.sets import EpisodeSet
@@ -71,11 +72,20 @@ def _trained_with(path: Path, said: Any) -> Config:
             "weights configs/isaid_resnet50.toml or the like"
         )
     try:
-        return Config(**said)
-    except (ValidationError, TypeError) as error:
+        free, unknown = unknown_constants(said, harmless=("run", "train"))
+        if unknown:
+            raise CheckpointError(
+                f"{path} was trained with constants that are unknown here: {'; '.join(unknown)}. "
+                "Use the version of this program that made it, or give all constants by --config"
+            )
+        config = Config(**read_saved(said))
+    except ValidationError as error:
         raise CheckpointError(
-            f"{path} was made by another version ({error}): give the constants by --config"
+            f"{path} was made by another version:\n{explain(error)}\ngive the constants by --config"
         ) from None
+    if free:
+        console.warn(f"{path} has {'; '.join(free)}, unknown here: no result depends on it")
+    return config
 
 
 def _refuse_other_network(said: Mapping[str, Any], config: Config, path: Path) -> None:
@@ -84,13 +94,18 @@ def _refuse_other_network(said: Mapping[str, Any], config: Config, path: Path) -
     Raises:
         CheckpointError: a constant of [model] is not the one of the training.
     """
-    trained = said.get("config", {}).get("model", {})
+    if "config" not in said:
+        return
+    trained = read_saved(said["config"])["model"]
     tested = config.model.model_dump(mode="json", exclude={"weights"})
     differing = [
         f"model.{key} {trained[key]} -> {value}"
         for key, value in tested.items()
-        if trained.get(key, value) != value
+        if trained[key] != value
     ]
+    others = ("run", "data", "masks", "train", "test")
+    _, unknown = unknown_constants(said["config"], harmless=others)
+    differing += [f"{text} -> unknown here" for text in unknown]
     if differing:
         raise CheckpointError(
             f"{path} was trained with other constants: {'; '.join(differing)}. Set them as there"

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mgcl import console
 from mgcl.files import atomic_write, keep_as
+from mgcl.old_names import CHECKPOINT, in_keys
 
 # The authors' files hold the classifier that the network does not use; these are its shapes.
 CLASSIFIERS = {
@@ -81,7 +82,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         raise CheckpointError(f"{path} is torn or no checkpoint of tensors: {error}") from None
     if not isinstance(state, Mapping):
         raise CheckpointError(f"{path} holds a {type(state).__name__}, not a checkpoint")
-    return dict(state)
+    return in_keys(state, CHECKPOINT)
 
 
 def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
@@ -91,7 +92,7 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
     taken care of.
 
     Returns:
-        what the checkpoint says of itself (fold, epoch, cut, ...); empty for the authors' files.
+        what the checkpoint says of itself (epoch, threshold, ...); empty for the authors' files.
 
     Raises:
         CheckpointError: unreadable, or of another network; the message lists what is missing and

@@ -23,6 +23,7 @@ FLOORS: list[set[str]] = [
     {"mgcl.datasets"},
     {"mgcl.masks", "mgcl.model"},
     {"mgcl.config", "mgcl.checkpoint"},
+    {"mgcl.old_names"},
     {"mgcl.images", "mgcl.console", "mgcl.metrics"},
     {"mgcl.files", "mgcl.device", "mgcl.distributed", "mgcl.workers"},
     {"mgcl"},

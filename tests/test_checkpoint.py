@@ -101,7 +101,9 @@ def own_checkpoint(path: Path, backbone: str = "resnet50") -> MGCL:
     torch.manual_seed(0)
     model = build_model(backbone, "none").eval()
     config = {"model": {"backbone": backbone}, "data": {"benchmark": "isaid", "fold": 0}}
-    checkpoint.save(path, {"model": model.state_dict(), "config": config, "epoch": 3, "cut": 0.25})
+    checkpoint.save(
+        path, {"model": model.state_dict(), "config": config, "epoch": 3, "threshold": 0.25}
+    )
     return model
 
 
@@ -123,7 +125,7 @@ def test_an_export_has_the_authors_names_and_loads_back_to_identical_logits(tmp_
 def test_own_checkpoints_say_what_they_are(tmp_path):
     model = own_checkpoint(tmp_path / "best.pt", "efficientnet_lite0")
     said = checkpoint.load_weights(model, tmp_path / "best.pt")
-    assert (said["epoch"], said["cut"], said["config"]["data"]["fold"]) == (3, 0.25, 0)
+    assert (said["epoch"], said["threshold"], said["config"]["data"]["fold"]) == (3, 0.25, 0)
     assert "model" not in said
 
 

@@ -3,6 +3,7 @@
 from mgcl.config.reading import (
     DEFAULT_CONFIG,
     ConfigError,
+    explain,
     load,
     load_or_exit,
     load_runs_or_exit,
@@ -17,6 +18,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "MasksSection",
+    "explain",
     "load",
     "load_or_exit",
     "load_runs_or_exit",

@@ -1,58 +1,93 @@
 """Which constants change the numbers: those of a resumed run, and of the runs of a sweep."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from mgcl.config.sections import Config
+from mgcl.config.sections import Config, Mark
+from mgcl.old_names import in_constants
 
-# What a resumed run may not change: the sections that it learns by, less where things lie and how
-# fast they come, and the constants of the test that choose its best epoch.
-LEARNING = ("data", "masks", "model", "train")
-CHOOSING = ("test.threshold", "test.supports")
-FREE = {
-    *("data.root", "data.lists_dir", "data.workers", "data.cache_gib"),
-    *("train.resume", "train.force", "train.log_every", "train.save_every", "train.accumulate"),
-    *("masks.root", "masks.images", "masks.shard", "masks.image_batch", "masks.prompt_batch"),
-    *("masks.sam_checkpoint", "masks.compile"),
-}
+LEARNING = {Mark.KEPT, Mark.COMPARED}  # what training learns by
+TESTED = {*LEARNING, Mark.CHOOSING, Mark.TESTING}  # what the scores of a test depend on
 
-# By what the runs of a sweep compare.
-COMPARED = {
-    "data": ("benchmark", "fold", "image_size", "min_object", "ignore_label"),
-    "masks": ("generator",),
-    "model": ("backbone", "weights", "mgfe", "background", "decoder_masks"),
-    "train": (
-        *("seed", "epochs", "episodes_per_epoch", "batch_size", "optimizer", "lr", "momentum"),
-        *("weight_decay", "poly_power", "freeze_backbone", "loss", "precision", "validation"),
-    ),
-}
+
+def marks() -> dict[str, Mark]:
+    """The mark of each constant, by "section.key"."""
+    return {
+        f"{section}.{key}": next(m for m in constant.metadata if isinstance(m, Mark))
+        for section, field in Config.model_fields.items()
+        for key, constant in field.annotation.model_fields.items()  # type: ignore[union-attr]
+    }
 
 
 def compared_constants(config: Config) -> dict[str, bool | float | str]:
     """The constants by which the runs of a sweep compare, by "section.key"."""
-    values = config.model_dump(mode="json")
+    values = _flat(config.model_dump(mode="json"))
+    return {name: values[name] for name, mark in marks().items() if mark is Mark.COMPARED}
+
+
+def read_saved(constants: Mapping[str, Any]) -> dict[str, Any]:
+    """All constants as an earlier run, of this version or another, wrote them.
+
+    Those that it did not know have their defaults; `unknown_constants` names those that are
+    unknown here.
+
+    Raises:
+        ValueError: no constants at all.
+    """
+    if not isinstance(constants, Mapping):
+        raise ValueError(f"constants are a {type(constants).__name__}")
+    said = _flat(in_constants(constants))
     return {
-        f"{section}.{key}": values[section][key]
-        for section, keys in COMPARED.items()
-        for key in keys
+        section: {key: said.get(f"{section}.{key}", value) for key, value in keys.items()}
+        for section, keys in Config().model_dump(mode="json").items()
     }
 
 
-def different_constants(
-    saved: dict[str, dict[str, Any]], config: Config, *, choosing: Sequence[str] = ()
-) -> list[str]:
-    """Constants that change a training's numbers and differ: "train.lr 0.01 -> 0.02".
+def unknown_constants(
+    saved: Mapping[str, Any], *, harmless: Collection[str]
+) -> tuple[list[str], list[str]]:
+    """Constants that an earlier run wrote and this program does not know: "train.warmup 5".
 
-    `choosing` names constants to compare besides; those of the test choose nothing any more once
-    the training is done.
+    Args:
+        saved: section -> key -> value.
+        harmless: sections on which nothing depends in what the caller is about to do.
+
+    Returns:
+        those of the harmless sections, and all others.
     """
-    now = config.model_dump(mode="json", exclude_none=True)
-    differing = []
-    for section, constants in now.items():
-        before = saved.get(section, {})
-        for key in sorted(constants.keys() | before.keys()):
-            name = f"{section}.{key}"
-            counts = name in choosing or (section in LEARNING and name not in FREE)
-            if counts and before.get(key) != constants.get(key):
-                differing.append(f"{name} {before.get(key)} -> {constants.get(key)}")
-    return differing
+    known, found = marks(), _flat(in_constants(saved))
+    unknown = [f"{name} {value}" for name, value in found.items() if name not in known]
+    free = [text for text in unknown if text.partition(".")[0] in harmless]
+    return free, [text for text in unknown if text not in free]
+
+
+def different_constants(
+    saved: Mapping[str, Any], config: Config, *, counting: Collection[Mark] = LEARNING
+) -> list[str]:
+    """Constants that change numbers and differ: "train.lr 0.01 -> 0.02".
+
+    Args:
+        saved: section -> key -> value, as an earlier run wrote it.
+        config: the constants now.
+        counting: marks of the constants that count.
+    """
+    before = _flat(read_saved(saved))
+    now = _flat(config.model_dump(mode="json"))
+    return [
+        f"{name} {before[name]} -> {now[name]}"
+        for name, mark in marks().items()
+        if mark in counting and before[name] != now[name]
+    ]
+
+
+def _flat(sections: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(_pairs(sections))
+
+
+def _pairs(sections: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for section, constants in sections.items():
+        if not isinstance(constants, Mapping):
+            yield section, constants
+            continue
+        for key, value in constants.items():
+            yield f"{section}.{key}", value

@@ -17,7 +17,7 @@ import tomli_w
 from pydantic import ValidationError, create_model
 from pydantic_settings import CliSettingsSource, SettingsError
 
-from mgcl import console
+from mgcl import console, old_names
 from mgcl.config.sections import Config, Section
 
 DEFAULT_CONFIG = Path("configs/isaid_resnet50.toml")
@@ -46,6 +46,7 @@ def load(argv: Sequence[str], *, prog: str | None = None) -> Config:
     command_line: CliSettingsSource[Any] = CliSettingsSource(Config, root_parser=parser)
     parser.add_argument("--quiet", action="store_true", help="short for --run.quiet true")
     short = {"--quiet": ["--run.quiet", "true"]}
+    argv = old_names.in_words(argv, {f"--{k}": f"--{v}" for k, v in old_names.CONSTANTS.items()})
     words, unknown = parser.parse_known_args([w for word in argv for w in short.get(word, [word])])
     if unknown:
         raise ConfigError(_unknown_word(unknown[0]))
@@ -54,7 +55,7 @@ def load(argv: Sequence[str], *, prog: str | None = None) -> Config:
     try:
         config = Config(_cli_settings_source=command_line(parsed_args=words), **constants)  # type: ignore[call-arg]
     except ValidationError as error:
-        raise ConfigError(f"command line:\n{_explain(error)}") from None
+        raise ConfigError(f"command line:\n{explain(error)}") from None
     except SettingsError as error:  # a value that is begun as JSON and is none
         text = f"command line: {error} ({error.__cause__}): write a list of numbers as 1,5"
         raise ConfigError(text) from None
@@ -115,7 +116,7 @@ def to_toml(config: Config) -> str:
 
 def _checked(path: Path) -> dict[str, Any]:
     """The constants of a file, in which types are strict: 50 is a number and "50" is not."""
-    constants = read_toml(path)
+    constants = old_names.in_constants(read_toml(path), telling=True)
     sections: dict[str, Any] = {
         name: (field.annotation, field.default) for name, field in Config.model_fields.items()
     }
@@ -123,7 +124,7 @@ def _checked(path: Path) -> dict[str, Any]:
         text = json.dumps(constants, default=lambda date: {"date": str(date)})
         create_model("File", __base__=Section, **sections).model_validate_json(text, strict=True)
     except ValidationError as error:
-        raise ConfigError(f"{path}:\n{_explain(error)}") from None
+        raise ConfigError(f"{path}:\n{explain(error)}") from None
     except (ValueError, RecursionError) as error:  # a number of thousands of digits
         raise ConfigError(f"config file {path} cannot be read: {error}") from None
     return constants
@@ -150,8 +151,8 @@ def _unknown_word(word: str) -> str:
     return f"unknown option {word}; {section if field else 'sections'}: {names}"
 
 
-def _explain(error: ValidationError) -> str:
-    """One line a mistake: key, value, what is allowed."""
+def explain(error: ValidationError) -> str:
+    """What is wrong with constants, a line each: key, value, what is allowed."""
     lines: dict[str, str] = {}
     for mistake in error.errors():
         *parents, key = [part for part in mistake["loc"] if isinstance(part, str)] or ["?"]

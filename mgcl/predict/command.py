@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mgcl import console
+from mgcl import console, old_names
 from mgcl.predict.load import WINDOW, load_predictor
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ GENERATORS = ("", "superpixels", "sam", "sam2", "none")  # of --masks; else it i
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Segment what the command line names; returns the exit status."""
+    argv = old_names.in_words(sys.argv[1:] if argv is None else argv, old_names.OPTIONS)
     words = _parser().parse_args(argv)
     console.set_quiet(words.quiet)
     try:

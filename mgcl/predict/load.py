@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mgcl import old_names
+
 if TYPE_CHECKING:
     from mgcl.predict.predictor import Predictor
 
@@ -10,6 +12,7 @@ if TYPE_CHECKING:
 WINDOW = 256  # pixels: the tiles of the benchmarks, on which their networks are trained
 
 
+@old_names.in_call
 def load_predictor(
     checkpoint: Path | str,
     *,

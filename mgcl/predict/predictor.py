@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mgcl import old_names
 from mgcl.engine.forward import Setup
 from mgcl.images import windows
 from mgcl.images.resize import resize_image, resize_nearest
@@ -50,6 +51,7 @@ class Predictor:
     what `aggregate_shots` makes of the network's logits.
     """
 
+    @old_names.in_call
     def __init__(
         self,
         model: FewShotNetwork,

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mgcl.config import Config, ConfigError, load
+from mgcl.config.compare import TESTED, different_constants
+from mgcl.old_names import REPORT, in_keys
 
 SWITCHES = {"mgfe": "mgfe", "fbc": "background", "decoder": "decoder_masks"}  # [model] constants
 FULL, NO_PARTS = "mgfe+fbc+decoder", "hsnet_idea"
@@ -83,25 +85,18 @@ def plan(
 
 def is_complete(job: Job) -> bool:
     """Whether the run's report is there, has the shots, and was made with these constants."""
-    from mgcl.config.compare import different_constants
-
     folder = job.config.run_dir
     if not (folder / "report.json").exists() or not (folder / "sweep.toml").exists():
         return False
     saved = tomllib.loads((folder / "sweep.toml").read_text(encoding="utf-8"))
-    now = job.config.model_dump(mode="json", exclude_none=True)
-    free = ("shots", "panels", "batch_size")  # change no number
-    tests = [{k: v for k, v in c["test"].items() if k not in free} for c in (saved, now)]
-    return (
-        {row["shots"] for row in read_report(job)["rows"]} >= set(job.config.test.shots)
-        and tests[0] == tests[1]
-        and not different_constants(saved, job.config)
-    )
+    tested = {row["shots"] for row in read_report(job)["rows"]} >= set(job.config.test.shots)
+    return tested and not different_constants(saved, job.config, counting=TESTED)
 
 
 def read_report(job: Job) -> dict:
     """What the run's test wrote, see `mgcl.report.to_json`."""
-    return json.loads((job.config.run_dir / "report.json").read_text(encoding="utf-8"))
+    report = json.loads((job.config.run_dir / "report.json").read_text(encoding="utf-8"))
+    return {**report, "rows": [in_keys(row, REPORT) for row in report["rows"]]}
 
 
 def _switches(ablation: str) -> list[str]:

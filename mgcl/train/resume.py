@@ -11,7 +11,7 @@ from torch import nn
 from mgcl import checkpoint, console, distributed
 from mgcl.checkpoint import CheckpointError
 from mgcl.config import Config
-from mgcl.config.compare import CHOOSING, different_constants
+from mgcl.config.compare import LEARNING, Mark, different_constants, unknown_constants
 
 
 def changed_constants(path: Path, saved: Mapping[str, Any], config: Config) -> list[str]:
@@ -25,13 +25,20 @@ def changed_constants(path: Path, saved: Mapping[str, Any], config: Config) -> l
         raise CheckpointError(
             f"{path} is no checkpoint to go on from: that is a run's last.pt or last.previous.pt"
         )
-    under_way = saved["epoch"] < config.train.epochs
-    changed = different_constants(saved["config"], config, choosing=CHOOSING if under_way else ())
+    counting = {*LEARNING, Mark.CHOOSING} if saved["epoch"] < config.train.epochs else LEARNING
+    changed = different_constants(saved["config"], config, counting=counting)
+    free, unknown = unknown_constants(saved["config"], harmless=("run", "test"))
+    if free:
+        _warn(f"{path} has {'; '.join(free)}, unknown here: no training depends on it")
+    changed += [f"{text} -> unknown here" for text in unknown]
     if changed and not config.train.force:
-        raise ValueError(
-            f"{path} was made with other constants: {'; '.join(changed)}. Take those, or another "
-            "run.name; --train.force true goes on nevertheless"
-        )
+        remedy = "Take those, or another run.name; --train.force true goes on nevertheless"
+        if unknown:
+            remedy = (
+                "Go on with the version of this program that made it, or take another run.name; "
+                "--train.force true goes on without what is unknown here"
+            )
+        raise ValueError(f"{path} was made with other constants: {'; '.join(changed)}. {remedy}")
     return changed
 
 
@@ -134,9 +141,13 @@ def _newest_whole(paths: list[Path], device: torch.device) -> tuple[Path, dict[s
         try:
             return path, checkpoint.load(path, device)
         except checkpoint.CheckpointError as error:
-            if distributed.is_main():
-                console.warn(f"{error}; going on with {oldest}, the one before")
+            _warn(f"{error}; going on with {oldest}, the one before")
     return oldest, checkpoint.load(oldest, device)
+
+
+def _warn(text: str) -> None:
+    if distributed.is_main():
+        console.warn(text)
 
 
 def restore(

@@ -16,8 +16,9 @@ import torch
 
 import main_1_mgcl_train as main_1
 import main_2_mgcl_test as main_2
-import mgcl.engine.training
 from mgcl import checkpoint
+from mgcl.config import Config, with_values
+from mgcl.engine import evaluation, training
 from mgcl.files import keep_as
 from mgcl.train import interrupt, resume
 from mgcl.train.interrupt import Signals
@@ -50,10 +51,11 @@ class Telling:
 def stopped(
     pipeline: Pipeline, folder: Path, where: str, call: int, number: signal.Signals
 ) -> dict[str, Any]:
-    """Train until told to stop in a call of `mgcl.engine.<where>`; what last.pt says then."""
+    """Train until told to stop in a call of a function of the engine; what last.pt says then."""
+    module = next(m for m in (training, evaluation) if hasattr(m, where))
     with pytest.MonkeyPatch.context() as patch:
-        told = Telling(getattr(mgcl.engine.training, where), call, number)
-        patch.setattr(mgcl.engine.training, where, told)
+        told = Telling(getattr(module, where), call, number)
+        patch.setattr(module, where, told)
         assert in_process(pipeline, folder) == interrupt.STATUS == 75
     return checkpoint.load(folder / "last.pt")
 
@@ -163,7 +165,7 @@ def test_from_a_torn_checkpoint_the_one_before_goes_on_with_a_warning(pipeline, 
     (folder / "last.pt").write_bytes((folder / "last.pt").read_bytes()[:-9])
     (folder / ".last.pt.123.tmp").write_bytes(b"left behind")
     assert in_process(pipeline, folder) == 0
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert f"warning: {folder / 'last.pt'} is torn" in said and "last.previous.pt" in said
     assert differences(left_behind(folder), left_behind(pipeline.folder)) == []
     assert not list(folder.rglob("*.tmp"))
@@ -187,7 +189,7 @@ def test_the_newest_whole_checkpoint_is_found(damage, pipeline, tmp_path, capsys
     shutil.copy(pipeline.folder / "last.previous.pt", tmp_path)
     path, saved = resume.find(tmp_path, "auto", torch.device("cpu"))
     assert path.name == "last.previous.pt" and saved["seen"] == 5
-    warned = "last.pt is torn" in capsys.readouterr().out
+    warned = "last.pt is torn" in capsys.readouterr().err
     assert warned == (damage != "missing") and not (tmp_path / "mark").exists()
 
 
@@ -208,7 +210,7 @@ def test_two_torn_checkpoints_are_refused_and_left_alone(pipeline, tmp_path, cap
     before = files(folder)
     assert in_process(pipeline, folder) == 1
     said = capsys.readouterr()
-    assert "last.previous.pt is torn" in said.err and "last.pt is torn" in said.out
+    assert "last.previous.pt is torn" in said.err and "last.pt is torn" in said.err
     assert files(folder) == before
 
 
@@ -267,6 +269,23 @@ def test_other_constants_are_refused_or_forced_and_then_recorded(pipeline, tmp_p
     assert "weight_decay = 0.25" in (folder / "config.toml").read_text()
     # The run has these constants now: they need no force.
     assert in_process(pipeline, folder, **changed) == 0
+
+
+def test_constants_that_one_of_two_versions_does_not_know(capsys):
+    def changed(force: bool = False) -> list[str]:
+        return resume.changed_constants(
+            Path("last.pt"), saved, with_values(Config(), train={"force": force})
+        )
+
+    saved = {"optimizer": {}, "epoch": 1, "config": {"train": {"lr": 0.01}}}
+    assert changed() == []  # what the checkpoint does not know counts as its default
+    saved["config"]["run"] = {"colour": "red"}
+    assert changed() == []
+    assert "last.pt has run.colour red, unknown here: no training" in capsys.readouterr().err
+    saved["config"]["train"]["warmup"] = 5
+    with pytest.raises(ValueError, match="train.warmup 5 -> unknown here.*version.*train.force"):
+        changed()
+    assert changed(force=True) == ["train.warmup 5 -> unknown here"]
 
 
 def test_another_optimiser_starts_with_moments_of_its_own_if_forced(pipeline, tmp_path):

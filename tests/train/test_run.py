@@ -13,7 +13,8 @@ import mgcl.engine.training
 from mgcl import checkpoint
 from mgcl.build import resolve_threshold, thresholds_to_try
 from mgcl.config import Config, load, with_values
-from mgcl.config.compare import different_constants
+from mgcl.config.compare import LEARNING, different_constants
+from mgcl.config.sections import Mark
 from mgcl.datasets.loader import epoch_batches
 from mgcl.engine.evaluation import THRESHOLDS
 from mgcl.model.network import build_model
@@ -198,7 +199,7 @@ def test_where_data_lie_and_how_fast_they_come_may_change_on_resume():
     )
     assert different_constants(saved, moved) == []
     learned_otherwise = configured(data={"ignore_label": 255}, test={"threshold": 0.5})
-    assert different_constants(saved, learned_otherwise, choosing=["test.threshold"]) == [
+    assert different_constants(saved, learned_otherwise, counting={*LEARNING, Mark.CHOOSING}) == [
         "data.ignore_label background -> 255",
         "test.threshold calibrated -> 0.5",
     ]
