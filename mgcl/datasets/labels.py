@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 
 from mgcl.datasets.benchmarks import IGNORE_ID, Benchmark
-from mgcl.images.read import decode_png, open_picture, read_bytes
+from mgcl.images.files import read_bytes
+from mgcl.images.pictures import decode_png, open_picture
 
 _ID_MODES = ("L", "P", "I;16")  # of PIL: grey values or palette indices
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from mgcl import files
-from mgcl.images.read import plausible
+from mgcl.images.files import plausible
 from mgcl.images.write import write_png
 
 MANIFEST = "manifest.json"

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mgcl.images import stretch
+from mgcl.images import scene, stretch
 from mgcl.images.read import MissingImage, UnreadableImage, image_size, read_image
 from tests.fuzz import encoded, tiff
 
@@ -109,9 +109,9 @@ def test_a_large_deep_image_is_stretched_in_parts_as_a_whole(tmp_path, monkeypat
     path = tmp_path / "x.tif"
     tifffile.imwrite(path, RNG.integers(0, 5000, (200, 50, 3), np.uint16), photometric="rgb")
     whole = read_image(path)
-    monkeypatch.setattr(stretch, "_BLOCK", 1)
+    monkeypatch.setattr(stretch, "_BLOCK", 7)
     np.testing.assert_array_equal(read_image(path), whole)
-    monkeypatch.setattr(stretch, "_SAMPLED", 20_000)  # percentiles from every second row
+    monkeypatch.setattr(scene, "SAMPLED", 20_000)  # percentiles from a part of the rows
     assert np.abs(read_image(path).astype(int) - whole).max() <= 2
 
 
@@ -285,7 +285,7 @@ def test_a_jpeg_keeps_its_thumbnail_and_what_is_appended_to_itself(tmp_path):
 
 
 def test_a_camera_rotation_is_not_applied_as_labels_have_none(tmp_path):
-    for kind in ("PNG", "JPEG"):
+    for kind in ("PNG", "JPEG", "TIFF"):
         plain = read_image(put(tmp_path / "plain", Image.fromarray(RGB), kind))
         turned = Image.Exif()
         turned[274] = 6
@@ -294,16 +294,16 @@ def test_a_camera_rotation_is_not_applied_as_labels_have_none(tmp_path):
         assert image_size(path) == plain.shape[:2]
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"photometric": "miniswhite"},
-        {"photometric": "minisblack", "extratags": [(274, "H", 1, 6, True)]},
-        {"photometric": "cfa", "extratags": [(33422, "B", 4, bytes(4), True)]},
-    ],
-)
-def test_deep_tiffs_with_another_meaning_of_their_samples_are_refused(tmp_path, options):
-    (tmp_path / "x.tif").write_bytes(tiff(WIDE[..., 0], **options))
+def test_a_deep_tiff_with_white_as_0_is_the_negative_of_its_samples(tmp_path):
+    (tmp_path / "black.tif").write_bytes(tiff(WIDE[..., 0], photometric="minisblack"))
+    (tmp_path / "white.tif").write_bytes(tiff(WIDE[..., 0], photometric="miniswhite"))
+    expected = 255 - read_image(tmp_path / "black.tif")
+    np.testing.assert_array_equal(read_image(tmp_path / "white.tif"), expected)
+
+
+def test_a_cameras_mosaic_is_refused(tmp_path):
+    mosaic = tiff(WIDE[..., 0], photometric="cfa", extratags=[(33422, "B", 4, bytes(4), True)])
+    (tmp_path / "x.tif").write_bytes(mosaic)
     with pytest.raises(
         UnreadableImage, match=r"x\.tif has samples of a kind .*: convert it to RGB"
     ):
