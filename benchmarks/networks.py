@@ -40,7 +40,7 @@ def build_pair(backbone: str, seed: int = 0) -> Pair:
     if backbone == "resnet50":
         reference = oracle.OracleMGCL(resnet50(), oracle.resnet_features)
     else:
-        from mgcl.model.backbone import build_backbone
+        from mgcl.model.pretrained import build_backbone
 
         plain = build_backbone(backbone, "none").to(memory_format=torch.contiguous_format)
         reference = oracle.OracleMGCL(plain, _lite_levels)

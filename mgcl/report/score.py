@@ -21,9 +21,9 @@ from mgcl.datasets.manifest import write_manifest
 from mgcl.datasets.sets import EpisodeSet
 from mgcl.engine.evaluation import Evaluation, evaluate
 from mgcl.engine.forward import Setup
-from mgcl.model.backbone import build_backbone
 from mgcl.model.baselines import CosinePrototypes, EverythingForeground
 from mgcl.model.fewshot import FewShotNetwork
+from mgcl.model.pretrained import build_backbone
 
 EVERYTHING, PROTOTYPES = "everything foreground", "cosine prototypes, untrained"
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from mgcl.model.backbone import Backbone, build_backbone
+from mgcl.model.backbone import Backbone
 from mgcl.model.network import MGCL, SegmentationHead
+from mgcl.model.pretrained import build_backbone
 
 
 def published_state(name: str) -> dict[str, Tensor]:

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from mgcl.model.backbone import Backbone, Bottleneck, build_backbone
+from mgcl.model.backbone import Backbone, Bottleneck
 from mgcl.model.network import MGCL, SegmentationHead, aggregate_shots, build_model
+from mgcl.model.pretrained import build_backbone
 from tests import oracle
 
 

