@@ -133,7 +133,7 @@ class ShuffledPlan:
 
 @dataclass(frozen=True)
 class CyclePlan:
-    """DLRSD-5i training: the class cycles, query and support are drawn from its images.
+    """DLRSD-5i training: the class cycles, query and supports are drawn from its images.
 
     As many episodes an epoch as the list has entries; episode id = epoch * len(plan) + position.
     """
@@ -141,11 +141,14 @@ class CyclePlan:
     benchmark: Benchmark
     entries: Sequence[Entry]
     seed: int = field(kw_only=True)
+    shots: int = field(default=1, kw_only=True)
     _classes: dict[int, list[Entry]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse a list with a class that has too few images."""
-        object.__setattr__(self, "_classes", _by_class(self.benchmark, self.entries, needed=2))
+        object.__setattr__(
+            self, "_classes", _by_class(self.benchmark, self.entries, self.shots + 1)
+        )
 
     def __len__(self) -> int:
         """Number of episodes in an epoch."""
@@ -158,7 +161,7 @@ class CyclePlan:
         number = int(_random((_CYCLE, self.seed, episode_id, 0), 1)[0])
         query = images[number % len(images)]
         key = (_CYCLE, self.seed, episode_id, 1)
-        return EpisodeSpec(query, _draw(self._classes, query, 1, key))
+        return EpisodeSpec(query, _draw(self._classes, query, self.shots, key))
 
 
 @dataclass(frozen=True)
