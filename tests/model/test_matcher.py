@@ -3,7 +3,8 @@ import torch
 import torch.nn.functional as F
 
 from mgcl.model import matcher
-from mgcl.model.backbone import Backbone, build_backbone
+from mgcl.model.backbone import Backbone
+from mgcl.model.pretrained import build_backbone
 
 
 @pytest.fixture(autouse=True)
