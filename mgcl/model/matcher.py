@@ -9,15 +9,18 @@ Nothing of it is trained but, if wanted, how much each channel and each tap of t
 Words: B queries, K supports each, C channels, n = h*w cells of the grid of stride 16.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mgcl.model.backbone import Backbone
+from mgcl.model.fewshot import Encoded, FewShotNetwork
 from mgcl.model.mgfe import pick, prototypes
 
-TEMPERATURE = 0.1
+TEMPERATURE = 0.1  # of the attention; scores over it are log-odds
 SELF_FOREGROUND, SELF_BACKGROUND = 0.05, 0.30  # shares of the query's cells that correct prototypes
 SURE_FOREGROUND, SURE_BACKGROUND = 0.5, 0.1  # a support's cells by their share of the class
 MASK_SHARE = 0.8  # of the masks' means in the map
@@ -57,7 +60,7 @@ class Metric(nn.Module):
         self.tap = nn.Parameter(torch.tensor([*weights.values()]).log())
         self.channel = nn.Parameter(torch.zeros(sum(channels[i] for i in weights)))
 
-    def forward(self, taps: Sequence[Tensor]) -> Tensor:
+    def forward(self, taps: Mapping[int, Tensor]) -> Tensor:
         """All taps (B, C_t, n) of unit length -> joined, of unit length: (B, C, n)."""
         chosen = [taps[i] for i in self.places]
         sizes = [tap.shape[1] for tap in chosen]
@@ -152,3 +155,140 @@ def over_masks(scores: Tensor, mask_map: Tensor, size: tuple[int, int]) -> Tenso
     means = pick(prototypes(pixels, ids, max_masks=255), ids)  # zeros outside the masks
     drawn = torch.where(ids[..., None] > 0, means, pixels)
     return (MASK_SHARE * drawn + (1 - MASK_SHARE) * pixels).view(fine[:, 0].shape)
+
+
+FITTED_SHOTS = (1, 5)  # numbers of supports with a threshold of their own
+START = 0.08  # best for untrained EfficientNet-Lite0 on iSAID training classes: 0.05 to 0.10
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.9, 0.98)
+STEP = 4  # pixels of the map between those that its statistics are taken from
+
+
+class EpisodeThreshold(nn.Module):
+    """Where the map of one episode is split: a number, or regressed from what the map looks like.
+
+    Ridge regression from the map's quantiles and deviation and the support's share of the class to
+    the threshold that would have been best, fitted on episodes of the training classes.
+    """
+
+    def __init__(self, start: float = START) -> None:
+        """`start`: the threshold of every episode until it is fitted."""
+        super().__init__()
+        count = len(QUANTILES) + 2
+        self.register_buffer("mean", torch.zeros(count))
+        self.register_buffer("scale", torch.ones(count))
+        self.register_buffer("weight", torch.zeros(count))
+        self.register_buffer("bias", torch.tensor(float(start)))
+
+    def forward(self, statistics: Tensor) -> Tensor:
+        """(B, S) from `statistics` -> (B,)."""
+        return (statistics - self.mean) / self.scale @ self.weight + self.bias
+
+    @staticmethod
+    def statistics(scores: Tensor, share: Tensor) -> Tensor:
+        """What the threshold is regressed from.
+
+        Args:
+            scores: (B, H, W) the map.
+            share: (B,) mean share of the class in the supports' cells.
+
+        Returns:
+            (B, S).
+        """
+        values = scores[:, ::STEP, ::STEP].flatten(1)
+        quantiles = torch.quantile(values, values.new_tensor(QUANTILES), dim=1).T
+        return torch.cat([quantiles, values.std(dim=1, keepdim=True), share[:, None]], dim=1)
+
+    def fit(self, statistics: Tensor, best: Tensor, weight: Tensor, *, ridge: float = 20.0) -> None:
+        """Regress the best thresholds.
+
+        Args:
+            statistics: (N, S) of N episodes.
+            best: (N,) each one's best threshold.
+            weight: (N,) how much each counts: the IoU that its best threshold reaches.
+            ridge: the penalty of squared weights.
+        """
+        weight = weight / weight.mean().clamp_min(1e-8)
+        self.mean, self.scale = statistics.mean(dim=0), statistics.std(dim=0).clamp_min(1e-6)
+        z = (statistics - self.mean) / self.scale
+        z = torch.cat([z, torch.ones_like(z[:, :1])], dim=1).double()
+        penalty = torch.diag(torch.cat([z.new_full((z.shape[1] - 1,), ridge), z.new_zeros(1)]))
+        weighted = z * weight[:, None]
+        solved = torch.linalg.solve(weighted.T @ z + penalty, weighted.T @ best.double())
+        self.weight, self.bias = solved[:-1].to(self.mean), solved[-1].to(self.mean)
+
+
+class Matcher(FewShotNetwork):
+    """Frozen features matched by one or more metrics, whose scores are averaged."""
+
+    def __init__(self, backbone: Backbone, *, trained: bool = False) -> None:
+        """Without `trained` nothing is trained; with it a second metric, which `main_1` trains."""
+        super().__init__()
+        self.backbone = backbone.requires_grad_(False)
+        self._starts = [UNTRAINED, TRAINED] if trained else [UNTRAINED]
+        metrics = [Metric(weights, backbone.tap_channels) for weights in self._starts]
+        self.metrics = nn.ModuleList(metrics)
+        self.metrics[0].requires_grad_(False)
+        self.thresholds = nn.ModuleDict({str(K): EpisodeThreshold() for K in FITTED_SHOTS})
+
+    def train(self, mode: bool = True) -> "Matcher":
+        """As nn.Module's, but the backbone stays in eval mode."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def encode(self, images: Tensor, mask_maps: Tensor) -> Encoded:
+        """Each metric's features, of unit length, on the grid of stride 16: (B, C, h, w)."""
+        cells, size = self.describe(images)
+        return Encoded(tuple(m(cells).unflatten(2, size) for m in self.metrics), mask_maps)
+
+    def describe(self, images: Tensor) -> tuple[dict[int, Tensor], tuple[int, int]]:
+        """The taps that count on the grid, of unit length, (B, C, n) each; the grid's (h, w)."""
+        taps = self.backbone.taps(images)
+        size = (taps[2].shape[2], taps[2].shape[3])
+        places = {place for weights in self._starts for place in weights}
+        return {place: on_grid(taps[place], size) for place in sorted(places)}, size
+
+    def threshold_of(self, shots: int) -> EpisodeThreshold:
+        """The threshold that serves a number of supports: that of the nearest fitted number."""
+        nearest = min(FITTED_SHOTS, key=lambda K: abs(math.log(K / shots)))
+        found = self.thresholds[str(nearest)]
+        assert isinstance(found, EpisodeThreshold)
+        return found
+
+    def compare(
+        self,
+        query: Encoded,
+        supports: Sequence[Encoded],
+        support_labels: Tensor,
+        query_mask_map: Tensor,
+        size: tuple[int, int],
+    ) -> Tensor:
+        """One answer of all supports: -> (B, 1, 2, *size) logits, 0 at the episode's threshold.
+
+        A support whose label has no foreground is an example of what is not the class.
+        """
+        scores, statistics = self.score(query, supports, support_labels, query_mask_map, size)
+        threshold = self.threshold_of(support_labels.shape[1])(statistics)
+        margin = (scores - threshold[:, None, None]) / TEMPERATURE
+        return torch.stack([-margin / 2, margin / 2], dim=1)[:, None]
+
+    def score(
+        self,
+        query: Encoded,
+        supports: Sequence[Encoded],
+        support_labels: Tensor,
+        query_mask_map: Tensor,
+        size: tuple[int, int],
+    ) -> tuple[Tensor, Tensor]:
+        """The map (B, *size), whose values are comparable, and its (B, S) statistics."""
+        grid = (query.levels[0].shape[2], query.levels[0].shape[3])
+        shares = [class_share(label, grid) for label in support_labels.unbind(1)]
+        foreground, background = (torch.cat(side, dim=1) for side in zip(*shares, strict=True))
+        B = len(foreground)
+        scores = foreground.new_zeros(B, grid[0] * grid[1])
+        for i, level in enumerate(query.levels):
+            cells = [s.levels[i].flatten(2).expand(B, -1, -1) for s in supports]
+            scores = scores + match(level.flatten(2), torch.cat(cells, 2), foreground, background)
+        scores = (scores / len(self.metrics)).unflatten(1, grid)
+        drawn = over_masks(scores, query_mask_map, size)
+        return drawn, EpisodeThreshold.statistics(drawn, foreground.mean(dim=1))

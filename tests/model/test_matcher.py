@@ -102,7 +102,7 @@ def test_the_map_is_drawn_towards_the_masks_means_and_left_alone_outside():
 
 
 def test_the_metric_starts_as_the_taps_weights_and_learns_a_number_a_channel_and_a_tap():
-    taps = [unit(torch.randn(1, c, 16), 1) for c in (3, 4, 5, 6, 7)]
+    taps = {i: unit(torch.randn(1, c, 16), 1) for i, c in enumerate((3, 4, 5, 6, 7))}
     metric = matcher.Metric({2: 1.0, 4: 0.5}, (3, 4, 5, 6, 7))
     wanted = unit(torch.cat([taps[2], 0.5 * taps[4]], 1), 1)
     torch.testing.assert_close(metric(taps), wanted)
