@@ -101,7 +101,7 @@ def _predict_all(
 
 
 def _facts(predictor: "Predictor", words: argparse.Namespace) -> dict[str, Any]:
-    generator = predictor.mask_generator
+    generator = predictor.finder.mask_generator
     return {
         "checkpoint": str(words.checkpoint),
         "supports": [[str(path) for path in pair] for pair in _pairs(words.support)],
@@ -109,8 +109,8 @@ def _facts(predictor: "Predictor", words: argparse.Namespace) -> dict[str, Any]:
         "threshold": predictor.threshold,
         "vote_share": predictor.vote_share,
         "window": predictor.window,
-        "image_size": predictor.image_size,
-        "overlap": predictor.overlap,
+        "image_size": predictor.finder.image_size,
+        "overlap": predictor.finder.overlap,
         "masks": generator.spec if generator else words.masks or "none",
     }
 

@@ -3,22 +3,18 @@
 Arrays in, arrays out; no files, no config, no command line. `python -m mgcl.predict` stands on it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from mgcl import old_names
 from mgcl.engine.forward import Setup
-from mgcl.images import windows
-from mgcl.images.resize import resize_image, resize_nearest
 from mgcl.masks.generator import MaskGenerator
-from mgcl.model.fewshot import Encoded, FewShotNetwork
+from mgcl.model.fewshot import FewShotNetwork
 from mgcl.model.network import logit, votes_needed
-from mgcl.predict.support import Example, check_image, check_mask_map, cut_example, make_mask_maps
+from mgcl.predict.finder import Finder, InMemory
+from mgcl.predict.support import Example, check_image, check_mask_map, cut_example
 
 MAX_SUPPORTS = 255  # votes are counted in bytes
 
@@ -32,11 +28,6 @@ class Prediction(NamedTuple):
     """(H, W) float32 in [0, 1]: the foreground probability, mean over the supports."""
     votes: np.ndarray
     """(H, W) uint8: supports by which the pixel's probability is over the threshold."""
-
-
-class _Support(NamedTuple):
-    encoded: Encoded
-    label: Tensor  # (1, S, S)
 
 
 class Predictor:
@@ -92,13 +83,16 @@ class Predictor:
                 f"overlap {overlap}, threshold {threshold}, vote_share {vote_share}: "
                 "shares lie between 0 and 1"
             )
-        self.model = model.to(setup.device).eval()
-        self.mask_generator = mask_generator
-        self.image_size, self.window, self.overlap = image_size, window, overlap
-        self.threshold, self.vote_share, self.batch_size = threshold, vote_share, batch_size
-        self.setup = setup
+        self.finder = Finder(
+            model,
+            mask_generator,
+            image_size=image_size,
+            setup=setup,
+            overlap=overlap,
+            batch_size=batch_size,
+        )
+        self.window, self.threshold, self.vote_share = window, threshold, vote_share
         self.examples: list[Example] = []
-        self._supports: list[_Support] = []
 
     def set_support(
         self,
@@ -127,21 +121,20 @@ class Predictor:
                 f"{len(images)} support images, {len(labels)} labels, {len(maps)} mask maps: need "
                 f"as many of each, 1 to {MAX_SUPPORTS}"
             )
-        examples, encoded = [], []
+        examples = []
         for k, support in enumerate(zip(images, labels, maps, strict=True), start=1):
             try:
-                examples.append(cut_example(*support, self.window, self.mask_generator))
-                encoded.append(self._support(examples[-1]))
+                examples.append(cut_example(*support, self.window, self.finder.mask_generator))
             except ValueError as error:
                 raise ValueError(f"support {k}: {error}") from None
-        self.examples, self._supports = examples, encoded
+        self.finder.learn({"": examples})
+        self.examples = examples
 
     def count_windows(self, height: int, width: int) -> int:
         """The number of windows that an image of this size takes."""
-        down, across = (windows.starts(n, self.window, self.overlap) for n in (height, width))
+        down, across = self.finder.grid(height, width, self.window)
         return len(down) * len(across)
 
-    @torch.inference_mode()
     def predict(
         self,
         image: np.ndarray,
@@ -151,7 +144,7 @@ class Predictor:
     ) -> Prediction:
         """Segment an image of any size.
 
-        Beside the image and the result (6 bytes a pixel), memory holds one row of windows, however
+        Beside the image and the result (6 bytes a pixel), memory holds two rows of windows, however
         many there are. The image is read by slices alone, a window at a time: a `numpy.memmap` will
         do.
 
@@ -163,80 +156,21 @@ class Predictor:
         Raises:
             ValueError: no support is set, or an array of another kind.
         """
-        if not self._supports:
+        if not self.examples:
             raise ValueError("no support yet: call set_support first")
         height, width = check_image(image)
         check_mask_map(mask_map, (height, width))
         votes = np.empty((height, width), np.uint8)
         probability = np.empty((height, width), np.float32)
-        for rows, margins in self._bands(image, mask_map, on_windows or (lambda count: None)):
+        bands = self.finder.bands(
+            InMemory(image),
+            self.window,
+            mask_map=mask_map,
+            on_windows=on_windows or (lambda count: None),
+        )
+        for band in bands:
+            rows, (margins,) = slice(band.top, band.top + len(band.valid)), band.margins
             votes[rows] = (margins > logit(self.threshold)).sum(dim=0).byte().cpu().numpy()
             probability[rows] = margins.sigmoid().mean(dim=0).cpu().numpy()
         mask = votes >= votes_needed(max(1, int(votes.max())), self.vote_share)
         return Prediction(mask.astype(np.uint8), probability, votes)
-
-    def _bands(
-        self, image: np.ndarray, mask_map: np.ndarray | None, on_windows: Callable[[int], object]
-    ) -> Iterator[tuple[slice, Tensor]]:
-        """Finished rows of the image from top to bottom: (rows, (K, rows, W) blended log-odds).
-
-        K is 1 where the network gives one answer of all supports.
-        """
-        side, (height, width) = self.window, image.shape[:2]
-        tops, lefts = (windows.starts(n, side, self.overlap) for n in (height, width))
-        down, across = (torch.from_numpy(windows.weights(b, side)) for b in (tops, lefts))
-        down, across = down.to(self.setup.device), across.to(self.setup.device)
-        pending = down.new_zeros(1, side, lefts[-1] + side)  # rows from `top` on
-        for row, top in enumerate(tops):
-            for first in range(0, len(lefts), self.batch_size):
-                batch = lefts[first : first + self.batch_size]
-                margins = self._margins(image, mask_map, top, batch)  # (B, K, side, side)
-                if len(pending) != margins.shape[1]:  # the first ones tell how many votes there are
-                    pending = pending.repeat(margins.shape[1], 1, 1)
-                for i, left in enumerate(batch):
-                    weight = down[row, :, None] * across[first + i]  # (side, side)
-                    pending[..., left : left + side] += margins[i] * weight
-                on_windows(len(batch))
-            end = tops[row + 1] if row + 1 < len(tops) else height
-            yield slice(top, end), pending[:, : end - top, :width]
-            pending = F.pad(pending[:, end - top :], (0, 0, 0, end - top))  # zeros below
-
-    def _margins(
-        self, image: np.ndarray, mask_map: np.ndarray | None, top: int, lefts: list[int]
-    ) -> Tensor:
-        """Log-odds of the foreground in the windows at (top, left): (B, K, window, window)."""
-        parts = [windows.cut(image, top, left, self.window) for left in lefts]
-        if mask_map is None:
-            maps = make_mask_maps(self.mask_generator, parts)
-        else:
-            maps = [windows.cut(mask_map, top, left, self.window) for left in lefts]
-        query = self._encode(parts, maps)
-        labels = torch.stack([support.label for support in self._supports], dim=1)  # (1, K, S, S)
-        logits = self.setup.compare(
-            self.model,
-            query,
-            [support.encoded for support in self._supports],
-            labels.expand(len(parts), -1, -1, -1),
-            (self.window, self.window),
-        )
-        return logits[:, :, 1] - logits[:, :, 0]
-
-    @torch.inference_mode()
-    def _support(self, example: Example) -> _Support:
-        label = torch.from_numpy(resize_nearest(example.label, self.image_size))
-        label = label[None].to(self.setup.device)
-        encoded = self._encode([example.image], [example.mask_map])
-        if not self.model.sees(encoded, self.setup.target(label)):
-            raise ValueError(
-                "the labelled object is too small to be seen by the network: choose a window of "
-                f"fewer pixels than {self.window}, so that it is enlarged"
-            )
-        return _Support(encoded, label)
-
-    def _encode(self, images: list[np.ndarray], maps: list[np.ndarray]) -> Encoded:
-        """Windows (window, window, 3) and their mask maps (window, window), encoded at S x S."""
-        side = self.image_size
-        resized = np.stack([resize_image(image, side) for image in images])
-        masks = np.stack([resize_nearest(mask_map, side) for mask_map in maps])
-        pixels = torch.from_numpy(resized).permute(0, 3, 1, 2)
-        return self.setup.encode(self.model, pixels, torch.from_numpy(masks))

@@ -27,7 +27,7 @@ def cut_example(
     window: int,
     generator: MaskGenerator | None,
 ) -> Example:
-    """Threshold the window around the labelled objects out of a support (`windows.around_objects`).
+    """Cut the window around the labelled objects out of a support (`windows.around_objects`).
 
     Where no mask map is given, `generator` makes that of the window.
 
@@ -87,6 +87,11 @@ def _checked_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     foreground, ignored = label == 1, label == 255
     if not (foreground | ignored | (label == 0)).all():
         raise ValueError("a label may hold 1 (the class), 0 (anything else) and 255 (ignored) only")
+    if ignored.any() and not foreground.any():
+        raise ValueError(
+            "its label marks no pixel with 1, but some with 255, which are ignored: where 255 is "
+            "the class, give label == 255"
+        )
     if not foreground.any():
         raise ValueError("its label marks no pixel with 1: an example must show the class")
     return foreground.astype(np.uint8) + np.uint8(255) * ignored.astype(np.uint8)

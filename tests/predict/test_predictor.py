@@ -83,7 +83,7 @@ class Pointwise(FewShotNetwork):
 def test_every_pixel_gets_its_own_result_whatever_the_size_overlap_and_batch(h, w, overlap, batch):
     image = np.random.default_rng(h).integers(0, 256, (h, w, 3), dtype=np.uint8)
     made = predictor(2, Pointwise(), image_size=32, overlap=overlap, batch_size=batch)
-    made.mask_generator = None
+    made.finder.mask_generator = None
     found = made.predict(image)
     expected = 1 / (1 + np.exp(2 - image[..., 0] / 64))
     assert found.mask.shape == found.votes.shape == (h, w)
@@ -118,21 +118,25 @@ def test_memory_does_not_grow_with_the_number_of_windows():
 
 
 class OnDisk:
-    """An image that can only be sliced, and not to more than a window."""
+    """An image that can only be sliced, each row once."""
 
     ndim, dtype = 3, np.dtype(np.uint8)
 
     def __init__(self, height: int, width: int) -> None:
         self.shape = (height, width, 3)
+        self.read = np.zeros(height, int)
 
     def __getitem__(self, where) -> np.ndarray:
         rows, columns = where
-        assert rows.stop - rows.start <= SIDE and columns.stop - columns.start <= SIDE
-        return np.full((SIDE, SIDE, 3), 255, np.uint8)
+        assert rows.stop - rows.start <= SIDE
+        self.read[rows] += 1
+        return np.full((rows.stop - rows.start, columns.stop - columns.start, 3), 255, np.uint8)
 
 
-def test_an_image_is_read_a_window_at_a_time():
-    assert predictor(1, Pointwise()).predict(OnDisk(150, 200)).mask.all()
+def test_an_image_is_read_a_row_of_windows_at_a_time_and_once():
+    image = OnDisk(150, 200)
+    assert predictor(1, Pointwise()).predict(image).mask.all()
+    assert (image.read == 1).all()
 
 
 def test_windows_in_batches_equal_windows_one_by_one():
@@ -227,7 +231,7 @@ def test_a_batched_generator_gets_no_more_than_it_takes():
             return [self(image) for image in images]
 
     made = predictor(1, Pointwise(), batch_size=5)
-    made.mask_generator = Batched()
+    made.finder.mask_generator = Batched()
     made.predict(picture(0, SIDE, 3 * SIDE))
     assert Batched.sizes == [2, 2, 1]
 

@@ -1,0 +1,102 @@
+"""Rows of windows: begun anywhere, several classes at once, pixels without data left out."""
+
+import numpy as np
+import pytest
+import torch
+
+from mgcl.masks.superpixels import SuperpixelMaskGenerator
+from mgcl.model.network import logit
+from mgcl.predict.finder import Finder, InMemory, Votes, count_votes, decide
+from mgcl.predict.predictor import Predictor
+from mgcl.predict.support import cut_example
+from tests.model.test_network import tiny_networks
+from tests.predict.test_predictor import SETUP, SIDE, label, picture
+
+GENERATOR = SuperpixelMaskGenerator()
+
+
+def finder(classes: int = 1, shots: int = 1, **how) -> Finder:
+    made = Finder(tiny_networks()[0], GENERATOR, image_size=SIDE, setup=SETUP, **how)
+    made.learn(
+        {
+            f"class {c}": [
+                cut_example(picture(k), label(k + 10 * c), None, SIDE, GENERATOR)
+                for k in range(shots)
+            ]
+            for c in range(classes)
+        }
+    )
+    return made
+
+
+@pytest.mark.parametrize("overlap", [0, 0.5, 0.8])
+def test_rows_from_the_middle_are_those_from_the_top_to_the_bit(overlap):
+    made, image = finder(2, overlap=overlap), InMemory(picture(3, 300, 150))
+    whole = list(made.bands(image, SIDE))
+    down, _ = made.grid(300, 150, SIDE)
+    assert [b.row for b in whole] == list(range(len(down)))
+    assert sum(len(b.valid) for b in whole) == 300
+    for rows in range(1, 3), range(2, len(down)), range(len(down) - 1, len(down)):
+        for band in made.bands(image, SIDE, rows=rows):
+            same = whole[band.row]
+            assert band.top == same.top and (band.image == same.image).all()
+            assert all(map(torch.equal, band.margins, same.margins))
+
+
+def test_several_classes_are_each_as_if_alone_and_an_image_is_encoded_once():
+    both, image = finder(2, shots=2), picture(5, 100, 90)
+    seen: list[int] = []
+    encode = both.model.encode
+    both.model.encode = lambda images, maps: seen.append(len(images)) or encode(images, maps)
+    margins = [band.margins for band in both.bands(InMemory(image), SIDE)]
+    assert sum(seen) == len(both.grid(100, 90, SIDE)[0]) * len(both.grid(100, 90, SIDE)[1])
+    for c in range(2):
+        alone = Predictor(both.model, GENERATOR, image_size=SIDE, setup=SETUP)
+        alone.set_support([picture(k) for k in range(2)], [label(k + 10 * c) for k in range(2)])
+        probability = torch.cat([m[c].sigmoid().mean(dim=0) for m in margins])
+        assert (alone.predict(image).probability == probability.numpy()).all()
+
+
+def test_supports_that_share_an_image_are_encoded_once():
+    made = Finder(tiny_networks()[0], None, image_size=SIDE, setup=SETUP)
+    seen: list[int] = []
+    encode = made.model.encode
+    made.model.encode = lambda images, maps: seen.append(len(images)) or encode(images, maps)
+    one = cut_example(picture(0), label(0), None, SIDE, None)
+    made.learn({"a": [one], "b": [one._replace(label=1 - one.label)]})
+    assert seen == [1] and made.names == ["a", "b"]
+
+
+def test_windows_without_data_are_not_computed():
+    class Half(InMemory):
+        def valid(self, window):
+            y, x, h, w = window
+            return np.broadcast_to(np.arange(x, x + w) < 100, (h, w))
+
+    made, counted = finder(), []
+    for source in InMemory(picture(1, SIDE, 400)), Half(picture(1, SIDE, 400)):
+        numbers: list[int] = []
+        (band,) = made.bands(source, SIDE, on_windows=numbers.append)
+        counted.append(sum(numbers))
+        assert torch.isfinite(band.margins[0]).all()
+    assert counted[1] < counted[0] / 2
+    assert band.valid.sum() == 100 * SIDE
+
+
+def test_a_pixel_goes_to_the_most_probable_class_with_enough_votes():
+    levels = np.array([[[10, 60_000, 40_000, 9]], [[20, 50_000, 65_535, 9]]], np.uint16)
+    counts = np.array([[[0, 1, 1, 1]], [[0, 1, 2, 1]]], np.uint8)
+    classes, level = decide(Votes(counts, levels), [1, 1])
+    assert classes.tolist() == [[0, 1, 2, 1]] and level.tolist() == [[20, 60_000, 65_535, 9]]
+    classes, _ = decide(Votes(counts, levels), [1, 2])
+    assert classes.tolist() == [[0, 1, 2, 1]]
+    classes, level = decide(Votes(counts, levels), [256, 2])
+    assert classes.tolist() == [[0, 0, 2, 0]] and level[0, 1] == 60_000
+
+
+def test_votes_are_counted_over_the_threshold():
+    margins = torch.tensor([[[-1.0, 0.5]], [[2.0, 0.6]]])
+    votes = count_votes([margins], 0.6)
+    assert logit(0.6) == pytest.approx(0.405, abs=1e-3)
+    assert votes.counts.tolist() == [[[1, 2]]] and votes.levels.dtype == np.uint16
+    assert votes.levels[0, 0, 0] == round(float(margins[:, 0, 0].sigmoid().mean()) * 65535)
