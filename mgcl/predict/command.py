@@ -12,6 +12,7 @@ asked for.
 import argparse
 import itertools
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
