@@ -39,6 +39,7 @@ def test(config: Config, device: "torch.device") -> int:
     from mgcl.report.pictures import write_curves, write_panels
     from mgcl.report.results import build_report
     from mgcl.report.text import to_text
+    from mgcl.report.verdict import not_beaten
     from mgcl.report.write import write_report
 
     setup = build_setup(config, device)
@@ -67,7 +68,7 @@ def test(config: Config, device: "torch.device") -> int:
         f"report:      {config.run_dir / 'report.html'} (as text: {config.run_dir / 'report.md'})"
     )
     console.say(f"TensorBoard: tensorboard --logdir {config.run_dir / 'tensorboard'}")
-    complaints = score.not_beaten(results) if config.test.must_beat_baselines else []
+    complaints = not_beaten(found.rows) if config.test.must_beat_baselines else []
     for complaint in complaints:
         print(f"FAILED: {complaint}", file=sys.stderr)
     return 1 if complaints else 0

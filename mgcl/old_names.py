@@ -13,7 +13,6 @@ CONSTANTS = {"test.cut": "test.threshold"}
 OPTIONS = {"--cut": "--threshold"}  # of mgcl.predict
 KEYWORDS = {"cut": "threshold"}  # of mgcl.predict's functions
 CHECKPOINT = {"cut": "threshold"}  # what a checkpoint says of itself
-REPORT = {"cut": "threshold"}  # the columns of report.json
 MODULES = {
     "mgcl.masks.show": "mgcl.visualize.masks",
     "mgcl.config_reference": "mgcl.config",

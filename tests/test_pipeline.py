@@ -13,6 +13,7 @@ from PIL import Image
 
 import main_1_mgcl_train as main_1
 import main_2_mgcl_test as main_2
+from mgcl.report.records import Condition
 from tests.small_run import MASKS, REPOSITORY, TEST, TRAIN, words
 
 
@@ -26,8 +27,8 @@ def test_the_scripts_leave_checkpoints_logs_reports_and_pictures(pipeline):
     report = json.loads((folder / "report.json").read_text())
     for kind in ("best", "median", "worst"):
         for shots in (1, 5):
-            assert [p for p in report["panels"] if f"{shots}shot_{kind}" in p]
-    pictures = [folder / p for p in report["panels"]]
+            assert [p for p in report["panels"] if (p["shots"], p["kind"]) == (shots, kind)]
+    pictures = [folder / p["path"] for p in report["panels"]]
     pictures += [folder / "threshold.png", folder / "learning_curve.png"]
     for path in pictures:
         with Image.open(path) as picture:
@@ -38,8 +39,11 @@ def test_the_reports_table_holds_the_model_at_both_thresholds_beside_the_baselin
     report = json.loads((pipeline.folder / "report.json").read_text())
     for shots in (1, 5):
         found = [row for row in report["rows"] if row["shots"] == shots]
-        first = [row["threshold"] for row in found if row["method"] == found[0]["method"]]
-        assert first[0] == "0.5" and first[1].startswith("calibrated 0.")
+        ours = [row for row in found if row["checkpoints"] == found[0]["checkpoints"]]
+        assert [row["threshold_kind"] for row in ours] == ["0.5", "calibrated"]
+        assert {(row["method"], row["rule"], row["trained"]) for row in ours} == {
+            ("MGCL", "vote", True)
+        }
         assert {"everything foreground", "cosine prototypes, untrained"} <= {
             row["method"] for row in found
         }
@@ -50,16 +54,16 @@ def test_the_reports_table_holds_the_model_at_both_thresholds_beside_the_baselin
     notes = " ".join(report["notes"])
     assert "1-shot: 7 episodes" in notes and "a second" in notes
     assert "chosen on 6 episodes on held-out images of the training classes" in notes
+    assert report["data"] == {"root": str(pipeline.root), "origin": "synthetic scenes"}
+    assert "synthetic scenes" in report["title"] and len(report["verdict"]) == 2
 
 
 def test_precision_and_recall_agree_with_the_ious_of_the_table(pipeline):
     report = json.loads((pipeline.folder / "report.json").read_text())
-    rows = {(r["method"], r["shots"], r["threshold"]): r["class_iou"] for r in report["rows"]}
-    assert {(r["method"], r["shots"], r["threshold"]) for r in report["precision_recall"]} == {
-        *rows
-    }
+    rows = {Condition.from_json(row): row["class_iou"] for row in report["rows"]}
+    assert {Condition.from_json(row) for row in report["precision_recall"]} == {*rows}
     for row in report["precision_recall"]:
-        iou = rows[row["method"], row["shots"], row["threshold"]][row["class"]]
+        iou = rows[Condition.from_json(row)][row["class"]]
         assert row["iou"] == pytest.approx(iou)
         p, r = ((row[key] or 0) / 100 for key in ("precision", "recall"))
         assert row["iou"] == pytest.approx(100 * p * r / (p + r - p * r) if p * r else 0)
@@ -70,11 +74,10 @@ def test_the_list_of_episodes_names_their_images(pipeline):
     with open(pipeline.folder / "episodes.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     plans = (pipeline.folder / "episodes_5shot.jsonl").read_text().splitlines()
-    ours = [
-        r
-        for r in rows
-        if (r["method"], r["shots"], r["threshold"]) == (rows[0]["method"], "5", "0.5")
-    ]
+    keys = ("checkpoint", "shots", "threshold_kind")
+    wanted = (rows[0]["checkpoint"], "5", "0.5")
+    ours = [row for row in rows if tuple(row[key] for key in keys) == wanted]
+    assert ours
     for row, plan in zip(ours, map(json.loads, plans), strict=True):
         assert (row["query"], row["supports"].split()) == (plan["query"], plan["supports"])
 

@@ -82,10 +82,10 @@ def _predict_all(
 ) -> tuple[list["Tile"], int]:
     """Segment and write every query: tiles of the first few, number of those left out."""
     from mgcl.predict.inputs import count_windows, predict_file
-    from mgcl.visualize.panels import found_tile
+    from mgcl.visualize.panels import found_side, found_tile
 
     tiles: list[Tile] = []
-    unreadable, side = 0, 256 * max(1, 4 - len(queries))  # few pictures may be larger
+    unreadable, side = 0, found_side(len(queries))
     total = count_windows(predictor, queries.values())
     with console.progress(total=total, unit="window") as bar:
         for name, path in queries.items():

@@ -1,5 +1,6 @@
 """The pictures of a test: panels of episodes, curves over thresholds and epochs."""
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from mgcl.build import resolve_threshold
@@ -7,41 +8,66 @@ from mgcl.config import Config
 from mgcl.datasets.sets import EpisodeSet
 from mgcl.engine.forward import Setup
 from mgcl.files import read_records
-from mgcl.visualize.episodes import draw_panels
+from mgcl.images.write import write_png
+from mgcl.model.fewshot import FewShotNetwork
+from mgcl.report.records import Panel
+from mgcl.visualize.episodes import segment
+from mgcl.visualize.panels import episode_tiles
+from mgcl.visualize.tiles import compose
 
 if TYPE_CHECKING:
     from mgcl.report.score import Result
 
 
-def write_panels(config: Config, result: "Result", part: EpisodeSet, setup: Setup) -> list[str]:
-    """Pictures of the best, the median and the worst episodes; paths relative to the run.
+def write_panels(config: Config, result: "Result", part: EpisodeSet, setup: Setup) -> list[Panel]:
+    """Pictures of the best, the median and the worst episodes, in the run's panels/.
 
     They replace those of an earlier test.
     """
-    from mgcl.images.write import write_png
-
     for old in config.run_dir.glob(f"panels/{result.shots}shot_*.png"):
         old.unlink()
     threshold = resolve_threshold(config.test.threshold, result.candidate.threshold)
-    order = result.evaluation.episode_iou(threshold).argsort(descending=True, stable=True).tolist()
-    written = []
+    ious = result.evaluation.episode_iou(threshold)
+    order = ious.argsort(descending=True, stable=True).tolist()
     middle = max(0, (len(order) - config.test.panels) // 2)
+    written = []
     for kind, first in ("best", 0), ("median", middle), ("worst", -config.test.panels):
-        places = range(len(order))[first:][: config.test.panels]
-        ids = [part.ids[order[place]] for place in places]
-        panels = draw_panels(
-            result.candidate.model,
-            part.dataset,
-            ids,
-            setup=setup,
-            threshold=threshold,
-            vote_share=config.test.vote_share,
-        )
-        for number, (name, panel) in enumerate(panels, start=1):
-            path = f"panels/{result.shots}shot_{kind}_{number}_{name}.png"
-            write_png(config.run_dir / path, panel)
-            written.append(path)
+        chosen = order[first:][: config.test.panels]
+        for place, index in enumerate(chosen, start=1):
+            panel = Panel(
+                path="",
+                shots=result.shots,
+                kind=kind,
+                place=place,
+                episode=part.ids[index],
+                class_id=int(result.evaluation.episode_class[index]),
+                iou=float(ious[index]),
+                threshold=threshold,
+            )
+            written.append(_write_panel(config, panel, result.candidate.model, part, setup))
     return written
+
+
+def _write_panel(
+    config: Config, panel: Panel, model: FewShotNetwork, part: EpisodeSet, setup: Setup
+) -> Panel:
+    """Segment the episode again, draw it; returns the panel with its file."""
+    seen = segment(
+        model,
+        part.dataset,
+        panel.episode,
+        setup=setup,
+        threshold=panel.threshold,
+        vote_share=config.test.vote_share,
+    )
+    rows = episode_tiles(seen.episode, seen.probability, seen.prediction)
+    sheet = compose(rows, seen.title)
+    class_name = part.dataset.source.benchmark.class_names[panel.class_id]
+    words = [f"{panel.shots}shot", panel.kind, panel.place, panel.episode, class_name]
+    name = re.sub(r"[^\w-]+", "_", "_".join(map(str, words)))  # a class may be called anything
+    path = f"panels/{name}.png"
+    write_png(config.run_dir / path, sheet.picture)
+    return panel._replace(path=path, boxes=sheet.boxes)
 
 
 def write_curves(config: Config, results: list["Result"]) -> dict[str, dict[float, float]]:
@@ -55,13 +81,14 @@ def write_curves(config: Config, results: list["Result"]) -> dict[str, dict[floa
     marks = {"argmax 0.5": 0.5}
     if first.threshold is not None:
         marks[f"calibrated {first.threshold:.2f}"] = first.threshold
-    title = f"{first.name}: mIoU over the decision threshold"
+    name = first.method.words
+    title = f"{name}: mIoU over the decision threshold"
     threshold_plot(config.run_dir / "threshold.png", curves, marks=marks, title=title)
     precision_recall_plot(
         config.run_dir / "precision_recall.png",
         {f"{r.shots}-shot": precision_recall_curve(r) for r in decisive},
         marks=marks,
-        title=f"{first.name}: precision over recall, mean over the classes",
+        title=f"{name}: precision over recall, mean over the classes",
     )
     epochs: dict[int, dict[str, Any]] = {}
     for record in read_records(config.run_dir / "log.jsonl"):

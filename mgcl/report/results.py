@@ -1,138 +1,68 @@
-"""What a test found out, as records."""
+"""From the results of a test to its report."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator
 
 import torch
 
 from mgcl.config import Config
 from mgcl.datasets.episodes import EpisodeSpec
+from mgcl.datasets.origin import read_origin
 from mgcl.datasets.sets import benchmark
 from mgcl.metrics import precision_recall
-from mgcl.report import published
+from mgcl.report.records import (
+    ARGMAX,
+    CALIBRATED,
+    OWN,
+    ClassRow,
+    Condition,
+    EpisodeRow,
+    Panel,
+    Report,
+    Row,
+    Setting,
+)
 from mgcl.report.score import Result
-
-if TYPE_CHECKING:
-    from mgcl.metrics import Scores
-
-PLOTS = ("threshold.png", "precision_recall.png", "learning_curve.png")
+from mgcl.report.verdict import not_beaten, verdict
 
 
-class Row(NamedTuple):
-    """The scores of one method at one number of shots and one decision threshold."""
+def conditions(result: Result, wanted: float | str = 0.5) -> Iterator[tuple[Condition, float]]:
+    """Under what a result is reported, and the threshold that was tried for it.
 
-    method: str
-    shots: int
-    threshold: str
-    scores: "Scores"
-
-
-class EpisodeRow(NamedTuple):
-    """One episode of the test."""
-
-    method: str
-    shots: int
-    threshold: str
-    episode_id: int
-    class_id: int
-    iou: float
-    """Foreground IoU, percent."""
-    query: str = ""
-    supports: str = ""
-    """Names of the images, parted by blanks."""
-
-
-class ClassRow(NamedTuple):
-    """One class of the test, the pixels of its episodes pooled; percent."""
-
-    method: str
-    shots: int
-    threshold: str
-    class_id: int
-    episodes: int
-    iou: float
-    precision: float
-    recall: float
-
-
-@dataclass(frozen=True)
-class Report:
-    """Everything that a test found out."""
-
-    title: str
-    facts: dict[str, str]
-    """What the numbers depend on; benchmark, fold and backbone find the published numbers."""
-    class_names: dict[int, str]
-    """Names of the tested classes by 0-based id, in the order of the columns."""
-    rows: list[Row]
-    curves: dict[str, dict[float, float]]
-    """Name -> {threshold: mIoU}."""
-    notes: list[str]
-    panels: list[str]
-    """Paths of the pictures, relative to the report."""
-    episodes: list[EpisodeRow] = field(default_factory=list)
-    """Every episode's IoU, for the histogram and episodes.csv."""
-    classes: list[ClassRow] = field(default_factory=list)
-
-    @property
-    def decisive(self) -> str:
-        """The method that the report is about: the first."""
-        return self.rows[0].method if self.rows else ""
-
-    def published_rows(self) -> "list[tuple[str, int, str, _Cells]]":
-        """The paper's rows for this benchmark, backbone, fold and shots; not measured here."""
-        names = [self.facts.get(key, "") for key in ("benchmark", "backbone", "fold")]
-        if not names[2].isdigit():
-            return []
-        rows = []
-        for shots in sorted({row.shots for row in self.rows}):
-            found = published.find(names[0], names[1], shots=shots, fold=int(names[2]))
-            if found and found.miou is not None:
-                cells = _Cells(found.miou, found.fb_iou, found.class_iou)
-                rows.append(("MGCL, the paper", shots, "0.5", cells))
-        return rows
-
-
-class _Cells(NamedTuple):
-    """As `Scores`, but a number may be missing."""
-
-    miou: float | None
-    fb_iou: float | None
-    class_iou: dict[int, float]
-
-
-def thresholds(result: Result, wanted: float | str = 0.5) -> dict[str, float]:
-    """Thresholds to report, by their words: 0.5, one of one's own, and the calibrated one."""
-    if not result.candidate.trained:
-        return {"-": 0.5}
-    found = {"0.5": 0.5}
+    These are 0.5, one of one's own (`wanted`), and the calibrated one; for an answer without a
+    probability there is one condition, which names no threshold.
+    """
+    candidate = result.candidate
+    plain = Condition(candidate.method, result.shots, candidate.rule)
+    if not candidate.has_threshold:
+        yield plain, 0.5
+        return
+    found: list[tuple[str, float | None]] = [(ARGMAX, 0.5), (CALIBRATED, candidate.threshold)]
     if wanted not in (0.5, "calibrated"):
-        found[f"{wanted:g}"] = float(wanted)
-    if result.candidate.threshold is not None:
-        found[f"calibrated {result.candidate.threshold:.2f}"] = result.candidate.threshold
-    return found
+        found.insert(1, (OWN, float(wanted)))
+    for kind, threshold in found:
+        if threshold is not None:
+            yield plain._replace(threshold_kind=kind, threshold=threshold), threshold
 
 
 def rows(result: Result, wanted: float | str = 0.5) -> Iterator[Row]:
-    """The scores at every threshold that is reported."""
-    for words, threshold in thresholds(result, wanted).items():
-        yield Row(result.candidate.name, result.shots, words, result.evaluation.scores(threshold))
+    """The scores under every condition that is reported."""
+    for condition, threshold in conditions(result, wanted):
+        yield Row(condition, result.evaluation.scores(threshold))
 
 
 def class_rows(result: Result, wanted: float | str = 0.5) -> Iterator[ClassRow]:
-    """Precision and recall of each class, its episodes' pixels pooled, at each threshold."""
-    name, found = result.candidate.name, result.evaluation
+    """Precision and recall of each class, its episodes' pixels pooled, under each condition."""
+    found = result.evaluation
     if found.foreground is None:
         return
-    for words, threshold in thresholds(result, wanted).items():
+    for condition, threshold in conditions(result, wanted):
         ious = found.scores(threshold).class_iou
         for class_id in found.class_ids:
             here = found.episode_class == class_id
             counts = found.counts[here, found.thresholds.index(threshold)].sum(dim=0)  # (4,)
             precision, recall = precision_recall(counts, found.foreground[here].sum()).tolist()
             shown = (int(here.sum()), ious[class_id], precision, recall)
-            yield ClassRow(name, result.shots, words, class_id, *shown)
+            yield ClassRow(condition, class_id, *shown)
 
 
 def precision_recall_curve(result: Result) -> list[tuple[float, float, float]]:
@@ -146,30 +76,27 @@ def precision_recall_curve(result: Result) -> list[tuple[float, float, float]]:
         by_class.append(
             precision_recall(found.counts[here].sum(dim=0), found.foreground[here].sum())
         )
-    means = (
-        torch.stack(by_class).nanmean(dim=0).tolist()
-    )  # (classes, thresholds, 2) -> (thresholds, 2)
+    # (classes, thresholds, 2) -> (thresholds, 2)
+    means = torch.stack(by_class).nanmean(dim=0).tolist()
     return [(threshold, *mean) for threshold, mean in zip(found.thresholds, means, strict=True)]
 
 
 def episode_rows(result: Result, wanted: float | str = 0.5) -> Iterator[EpisodeRow]:
-    """Every episode at every threshold that is reported."""
-    name, found = result.candidate.name, result.evaluation
+    """Every episode under every condition that is reported."""
+    found = result.evaluation
     ids, classes = found.episode_ids.tolist(), found.episode_class.tolist()
     images = [_images(result.specs.get(episode_id)) for episode_id in ids]
-    for words, threshold in thresholds(result, wanted).items():
-        for columns in zip(
-            ids, classes, found.episode_iou(threshold).tolist(), images, strict=True
-        ):
-            episode_id, class_id, iou, (query, *supports) = columns
-            yield EpisodeRow(
-                name, result.shots, words, episode_id, class_id, iou, query, " ".join(supports)
-            )
+    for condition, threshold in conditions(result, wanted):
+        ious = found.episode_iou(threshold).tolist()
+        for episode_id, class_id, iou, names in zip(ids, classes, ious, images, strict=True):
+            yield EpisodeRow(condition, episode_id, class_id, iou, *names)
 
 
-def _images(spec: EpisodeSpec | None) -> Sequence[str]:
+def _images(spec: EpisodeSpec | None) -> tuple[str, tuple[str, ...]]:
     """Names of an episode's query and supports."""
-    return [""] if spec is None else [spec.query.name, *(entry.name for entry in spec.supports)]
+    if spec is None:
+        return "", ()
+    return spec.query.name, tuple(entry.name for entry in spec.supports)
 
 
 def build_report(
@@ -177,49 +104,69 @@ def build_report(
     results: list[Result],
     *,
     curves: dict[str, dict[float, float]],
-    panels: list[str],
+    panels: list[Panel],
 ) -> Report:
     """All that the test found out."""
-    bench = benchmark(config)
-    about = {
-        "benchmark": config.data.benchmark,
-        "fold": str(config.data.fold),
-        "backbone": config.model.backbone,
+    bench, wanted = benchmark(config), config.test.threshold
+    setting = Setting(
+        config.data.benchmark,
+        config.data.fold,
+        config.model.backbone,
+        str(config.data.root),
+        read_origin(config.data.root),
+    )
+    reached = [row for result in results for row in rows(result, wanted)]
+    ours = results[0].candidate
+    return Report(
+        title=f"{ours.method.name} on {setting.words}, fold {setting.fold}: {config.run.name}",
+        setting=setting,
+        facts=_facts(config, setting, results),
+        class_names={c: bench.class_names[c] for c in bench.test_class_ids(config.data.fold)},
+        rows=reached,
+        verdict=verdict(reached),
+        warnings=[*_warnings(results), *not_beaten(reached)],
+        notes=_notes([r for r in results if r.candidate is ours]),
+        curves=curves,
+        panels=panels,
+        episodes=[row for result in results for row in episode_rows(result, wanted)],
+        classes=[row for result in results for row in class_rows(result, wanted)],
+    )
+
+
+def _facts(config: Config, setting: Setting, results: list[Result]) -> dict[str, str]:
+    said = {key: value for r in reversed(results) for key, value in r.candidate.facts.items()}
+    return {
+        "data": setting.words,
+        "fold": str(setting.fold),
+        "backbone": setting.backbone,
         "masks": config.masks.generator,
         "image size": str(config.data.image_size),
         "training seed": str(config.train.seed),
         "test seed": str(config.test.seed),
         "supports": config.test.supports,
         "test.threshold": str(config.test.threshold),
-        **{key: value for r in reversed(results) for key, value in r.candidate.facts.items()},
+        **said,
     }
-    return Report(
-        title=f"MGCL on {config.data.benchmark}, fold {config.data.fold}: {config.run.name}",
-        facts=about,
-        class_names={c: bench.class_names[c] for c in bench.test_class_ids(config.data.fold)},
-        rows=[row for result in results for row in rows(result, config.test.threshold)],
-        curves=curves,
-        notes=_notes(results, about),
-        panels=panels,
-        episodes=[row for result in results for row in episode_rows(result, config.test.threshold)],
-        classes=[row for result in results for row in class_rows(result, config.test.threshold)],
-    )
 
 
-def _notes(results: list[Result], about: dict[str, str]) -> list[str]:
-    first = [r for r in results if r.candidate is results[0].candidate]
+def _warnings(results: list[Result]) -> list[str]:
+    found = [r.candidate.warning for r in results if r.candidate.warning]
+    return list(dict.fromkeys(found))
+
+
+def _notes(results: list[Result]) -> list[str]:
+    """Of the decisive method."""
+    ours = results[0].candidate
     notes = [
         f"{r.shots}-shot: {len(r.evaluation.episode_ids)} episodes, "
         f"{r.evaluation.episodes_per_second:.1f} a second"
-        for r in first
+        for r in results
     ]
-    if "WARNING" in about:
-        notes.insert(0, f"WARNING: {about['WARNING']}.")
-    if "chosen on" in about:
-        notes.append(f"The best epoch was chosen on {about['chosen on']}.")
-    if "calibrated on" in about:
-        notes.append(f"The threshold was calibrated on {about['calibrated on']}.")
-    else:
+    if "chosen on" in ours.facts:
+        notes.append(f"The best epoch was chosen on {ours.facts['chosen on']}.")
+    if "calibrated on" in ours.facts:
+        notes.append(f"The threshold was calibrated on {ours.facts['calibrated on']}.")
+    elif ours.threshold is None:
         notes.append(
             "The checkpoint has no calibrated threshold: it was not trained by this program."
         )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -12,7 +12,6 @@ from mgcl.build import (
     build_trained,
     evaluation_loader,
     fold_warning,
-    resolve_threshold,
     thresholds_to_try,
 )
 from mgcl.config import Config
@@ -24,6 +23,7 @@ from mgcl.engine.forward import Setup
 from mgcl.model.baselines import CosinePrototypes, EverythingForeground
 from mgcl.model.fewshot import FewShotNetwork
 from mgcl.model.pretrained import build_backbone
+from mgcl.report.records import Method
 
 EVERYTHING, PROTOTYPES = "everything foreground", "cosine prototypes, untrained"
 
@@ -31,15 +31,17 @@ EVERYTHING, PROTOTYPES = "everything foreground", "cosine prototypes, untrained"
 class Candidate(NamedTuple):
     """A network to score."""
 
-    name: str
+    method: Method
     model: FewShotNetwork
+    rule: str = ""
+    """How its answers to K supports become one; empty if it gives a single one."""
+    has_threshold: bool = False
+    """Whether its answer is a probability, which thresholds decide on."""
     threshold: float | None = None
-    """Its calibrated threshold; None for a baseline or the authors' weights."""
-    trained: bool = True
-    age: str = ""
-    """How long it was trained, in words; empty if the checkpoint does not say."""
+    """The calibrated one; None for a baseline or the authors' weights."""
     facts: Mapping[str, str] = MappingProxyType({})
     """What the checkpoint says of itself, for the report."""
+    warning: str = ""
 
 
 class Result(NamedTuple):
@@ -61,37 +63,42 @@ def load_candidates(config: Config, device: torch.device) -> list[Candidate]:
     wanted = config.test.checkpoint
     names = {"best": ["best"], "last": ["last"], "both": ["best", "last"]}.get(wanted)
     paths = [config.run_dir / f"{name}.pt" for name in names] if names else [Path(wanted)]
-    candidates = [load_candidate(config, path, device) for path in paths]
-    ages = {candidate.age for candidate in candidates}
-    if len(candidates) == 2 and len(ages) == 1 and "" not in ages:
-        return [candidates[0]._replace(name=f"MGCL, best = last ({candidates[0].age})")]
+    candidates = [
+        load_candidate(config, path, device, checkpoint=name)
+        for name, path in zip(names or [wanted], paths, strict=True)
+    ]
+    ages = {(c.method.epoch, c.method.under_way) for c in candidates}
+    if len(candidates) == 2 and len(ages) == 1 and (0, 0) not in ages:
+        both = candidates[0].method._replace(checkpoints=("best", "last"))
+        return [candidates[0]._replace(method=both)]
     return candidates
 
 
-def load_candidate(config: Config, path: Path, device: torch.device) -> Candidate:
-    """One checkpoint, of this project or of the authors."""
+def load_candidate(
+    config: Config, path: Path, device: torch.device, *, checkpoint: str
+) -> Candidate:
+    """One checkpoint, of this project or of the authors; the report calls it `checkpoint`."""
     model, _, said = build_trained(config, path)
     warning = fold_warning(said, config, path)
-    age = _age(said)
-    name = f"MGCL, {path.stem}" + (f" ({age})" if age else "")
+    if warning and distributed.is_main():
+        console.warn(warning)
     facts = {f"{path.stem} checkpoint": str(path)}
-    if warning:
-        facts["WARNING"] = warning
-        if distributed.is_main():
-            console.warn(warning)
     for key in ("chosen_on", "calibrated_on"):
         if key in said:
             facts[key.replace("_", " ")] = said[key]
     if said.get("forced"):
         facts["changed in training"] = "; ".join(said["forced"])
-    return Candidate(name, model.to(device), said.get("threshold"), age=age, facts=facts)
-
-
-def _age(said: Mapping[str, Any]) -> str:
-    """Finished epochs, and episodes of the one under way."""
-    epochs = [f"epoch {said['epoch']}"] if said.get("epoch") else []
-    episodes = [f"{said['seen']} episodes"] if said.get("seen") else []
-    return " and ".join(epochs + episodes)
+    age = (said.get("epoch") or 0, said.get("seen") or 0)
+    method = Method("MGCL", (checkpoint,), *age, trained=True)
+    return Candidate(
+        method,
+        model.to(device),
+        rule="vote",
+        has_threshold=True,
+        threshold=said.get("threshold"),
+        facts=facts,
+        warning=warning,
+    )
 
 
 def load_baselines(config: Config, device: torch.device) -> list[Candidate]:
@@ -101,8 +108,8 @@ def load_baselines(config: Config, device: torch.device) -> list[Candidate]:
     backbone = build_backbone(config.model.backbone, config.model.weights)
     prototypes = CosinePrototypes(backbone.to(device))
     return [
-        Candidate(EVERYTHING, EverythingForeground(), trained=False),
-        Candidate(PROTOTYPES, prototypes, trained=False),
+        Candidate(Method(EVERYTHING), EverythingForeground()),
+        Candidate(Method(PROTOTYPES), prototypes),
     ]
 
 
@@ -112,7 +119,7 @@ def score(
     """Evaluate one candidate on the episodes, at every threshold where that has a meaning."""
     batches = console.progress(
         evaluation_loader(part, config),
-        desc=f"{shots}-shot, {candidate.name}",
+        desc=f"{shots}-shot, {candidate.method.words}",
         unit="batch",
     )
     evaluation = evaluate(
@@ -121,7 +128,7 @@ def score(
         part.ids,
         part.class_ids,
         setup=setup,
-        thresholds=thresholds_to_try(config.test.threshold) if candidate.trained else (0.5,),
+        thresholds=thresholds_to_try(config.test.threshold) if candidate.has_threshold else (0.5,),
         vote_share=config.test.vote_share,
     )
     return Result(candidate, shots, evaluation, {i: part.dataset.plan(i) for i in part.ids})
@@ -132,23 +139,3 @@ def write_episodes(config: Config, part: EpisodeSet, shots: int) -> Path:
     path = config.run_dir / f"episodes_{shots}shot.jsonl"
     write_manifest(path, [part.dataset.plan(i) for i in part.ids])
     return path
-
-
-def not_beaten(results: list[Result]) -> list[str]:
-    """Complaints, one for each baseline that the model does not beat in mIoU at its threshold."""
-    complaints = []
-    for shots in sorted({r.shots for r in results}):
-        here = [r for r in results if r.shots == shots]
-        ours = (
-            here[0]
-            .evaluation.scores(resolve_threshold("calibrated", here[0].candidate.threshold))
-            .miou
-        )
-        for other in here:
-            theirs = other.evaluation.scores(0.5).miou
-            if not other.candidate.trained and ours <= theirs:
-                complaints.append(
-                    f"{shots}-shot: mIoU {ours:.2f} at the calibrated threshold does not beat "
-                    f"{other.candidate.name} with {theirs:.2f}"
-                )
-    return complaints

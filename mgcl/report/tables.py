@@ -2,33 +2,43 @@
 
 import csv
 import io
-import itertools
-import re
-import textwrap
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 NOTHING = "–"  # a cell without a value
+WIDTH = 120  # of a terminal's table, columns
 
-_NUMBER = re.compile(r"[-+]?[\d.]+( ± [\d.]+)?( %)?|✓|–|")
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "±": r"$\pm$", "✓": r"\checkmark", "–": "--",
-}  # fmt: skip
+
+class Spread(NamedTuple):
+    """A mean and the sample standard deviation about it."""
+
+    mean: float
+    deviation: float
+
+
+class Difference(float):
+    """A number that is printed with its sign."""
+
+
+Cell = str | bool | int | float | Spread | None
 
 
 class Table(NamedTuple):
-    """Cells as they are printed; numbers stand on the right."""
+    """Words stand on the left, numbers and what is missing of them on the right."""
 
     header: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[Cell]]
 
     @property
     def is_number(self) -> list[bool]:
         """Whether a column holds numbers only."""
-        columns = zip(*self.rows, strict=True) if self.rows else [[""]] * len(self.header)
-        return [all(_NUMBER.fullmatch(cell) for cell in column) for column in columns]
+        columns = list(zip(*self.rows, strict=True)) or [("",)] * len(self.header)
+        return [not any(isinstance(cell, str) for cell in column) for column in columns]
+
+    @property
+    def words(self) -> list[list[str]]:
+        """The rows as they are printed."""
+        return [[printed(cell) for cell in row] for row in self.rows]
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -36,66 +46,75 @@ def number(value: float | None, digits: int = 2) -> str:
     return NOTHING if value is None or value != value else f"{value:.{digits}f}"
 
 
+def printed(cell: Cell) -> str:
+    """A cell as it is printed: numbers to two digits, ticks for what is on."""
+    match cell:
+        case bool():
+            return "✓" if cell else ""
+        case str() | int():
+            return str(cell)
+        case Difference():
+            return f"{cell:+.2f}"
+        case Spread():
+            return f"{number(cell.mean)} ± {number(cell.deviation)}"
+        case _:
+            return number(cell)
+
+
 def markdown(table: Table) -> str:
     """GitHub's form."""
-    rule = ["---:" if right else "---" for right in table.is_number]
-    lines = [table.header, rule, *table.rows]
-    return "".join("| " + " | ".join(map(_markdown_cell, line)) + " |\n" for line in lines)
-
-
-def text(table: Table, *, width: int = 120) -> str:
-    """Aligned with spaces; long headers and long first cells go over several lines."""
-    widths = [
-        max(min(len(name), 8), *(len(cell) for cell in [*column, *name.split()]))
-        for name, *column in zip(table.header, *table.rows, strict=True)
+    header, *rows = [
+        [" ".join(cell.replace("|", r"\|").split()) for cell in line]
+        for line in [table.header, *table.words]
     ]
-    widths[0] = max(12, min(widths[0], width - sum(widths[1:]) - 2 * (len(widths) - 1)))
-    header = _line(table.header, widths, table.is_number)
-    rule = "  ".join("-" * w for w in widths) + "\n"
-    return header + rule + "".join(_line(row, widths, table.is_number) for row in table.rows)
+    return _tabulated(header, rows, "pipe", table.is_number) + "\n"
+
+
+def text(table: Table, *, width: int = WIDTH) -> str:
+    """Aligned with spaces; headers and long first cells go over several lines."""
+    heads = [max(8, *map(len, name.split())) for name in table.header]
+    first = max(12, *(len(row[0]) for row in [table.header, *table.words]))
+    for _ in range(2):  # as wide as it wants to be, then narrower by what is too much
+        limits = [first, *[None] * (len(heads) - 1)]
+        found = _tabulated(
+            *(table.header, table.words, "simple", table.is_number),
+            maxheadercolwidths=heads,
+            maxcolwidths=limits if table.rows else None,
+        )
+        first = max(12, first - max(0, max(map(len, found.splitlines())) - width))
+    return found + "\n"
 
 
 def comma_separated(table: Table) -> str:
     """CSV with a header line."""
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows([table.header, *table.rows])
+    csv.writer(buffer, lineterminator="\n").writerows([table.header, *table.words])
     return buffer.getvalue()
 
 
 def latex(table: Table, *, caption: str) -> str:
     """A table environment in booktabs' form."""
-    columns = "".join("r" if right else "l" for right in table.is_number)
-    body = [" & ".join(map(_latex_cell, row)) + r" \\" for row in table.rows]
+    from tabulate import LATEX_ESCAPE_RULES
+
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{_latex_cell(caption)}}}",
-        rf"\begin{{tabular}}{{{columns}}}",
-        r"\toprule",
-        " & ".join(map(_latex_cell, table.header)) + r" \\",
-        r"\midrule",
-        *body,
-        r"\bottomrule",
-        r"\end{tabular}",
+        rf"\caption{{{''.join(LATEX_ESCAPE_RULES.get(c, c) for c in caption)}}}",
+        _tabulated(table.header, table.words, "latex_booktabs", table.is_number),
         r"\end{table}",
     ]
-    return "\n".join(lines) + "\n"
+    found = "\n".join(lines) + "\n"
+    return found.replace("±", r"$\pm$").replace("✓", r"\checkmark{}").replace("–", "--")
 
 
-def _line(cells: Sequence[str], widths: Sequence[int], is_number: Sequence[bool]) -> str:
-    """One row of the table, as many lines as its longest cell needs."""
-    wrapped = [textwrap.wrap(cell, w) or [""] for cell, w in zip(cells, widths, strict=True)]
-    lines = []
-    for parts in itertools.zip_longest(*wrapped, fillvalue=""):
-        columns = zip(parts, widths, is_number, strict=True)
-        aligned = [part.rjust(w) if right else part.ljust(w) for part, w, right in columns]
-        lines.append("  ".join(aligned).rstrip() + "\n")
-    return "".join(lines)
+def _tabulated(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    form: str,
+    is_number: Sequence[bool],
+    **limits: Any,
+) -> str:
+    from tabulate import tabulate
 
-
-def _markdown_cell(cell: str) -> str:
-    return cell.replace("|", r"\|").replace("\n", " ")
-
-
-def _latex_cell(cell: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in cell)
+    sides = ["right" if right else "left" for right in is_number]
+    return tabulate(rows, header, tablefmt=form, colalign=sides, disable_numparse=True, **limits)

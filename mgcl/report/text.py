@@ -1,136 +1,179 @@
-"""The report as Markdown, as text for a terminal, and for programs."""
+"""The report as tables, as Markdown, as text for a terminal, and for programs."""
 
-import math
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from mgcl.report import published, tables
-from mgcl.report.page import PUBLISHED
-from mgcl.report.results import PLOTS, Report
+from mgcl.report.records import Condition, Report, finite
+from mgcl.report.tables import Cell, Table
+
+if TYPE_CHECKING:
+    from mgcl.metrics import Scores
+    from mgcl.report.records import Cells
 
 CLASSES_ACROSS = 5  # class columns that fit a terminal; more make a further table
 
 
-def to_markdown(report: Report, *, plots: Sequence[str] = PLOTS) -> str:
+def to_markdown(report: Report, *, plots: Sequence[str] = ()) -> str:
     """The report as Markdown; pictures (`plots`, then the panels) are linked relative to it."""
-    parts = [f"# {report.title}\n", "## Results\n", "Percent.\n"]
-    parts += [tables.markdown(_table(report, list(report.class_names), report.rows))]
+    parts = [f"# {report.title}\n"]
+    parts += [f"**Warning: {warning}.**\n" for warning in report.warnings]
+    parts += ["".join(f"- {sentence}\n" for sentence in report.verdict)]
+    parts += ["## Results\n", "Percent.\n", tables.markdown(results_table(report))]
     parts += ["".join(f"- {note}\n" for note in report.notes)] if report.notes else []
-    parts += _published_markdown(report)
+    if paper := published_table(report):
+        parts += ["## Published, not measured here\n", published.WORDS + "\n"]
+        parts += [tables.markdown(paper)]
     if report.classes:
-        parts += ["## Precision and recall\n", tables.markdown(_class_table(report))]
-    for heading, pictures in ("## Curves\n", plots), ("## Episodes\n", report.panels):
-        parts += [heading] if pictures else []
-        parts += [f"![{_words(picture)}]({picture})\n" for picture in pictures]
-    facts = tables.Table(["fact", "value"], list(report.facts.items()))
-    parts += ["## What the numbers depend on\n", tables.markdown(facts)]
+        parts += ["## Precision and recall\n", tables.markdown(class_table(report))]
+    parts += ["## Curves\n"] if plots else []
+    parts += [f"![{plot}]({plot})\n" for plot in plots]
+    parts += ["## Episodes\n"] if report.panels else []
+    for panel in report.panels:
+        words = f"{panel.group} {panel.place}: {report.class_name(panel.class_id)}"
+        parts.append(f"![{words}, episode {panel.episode}]({panel.path})\n")
+    parts += ["## What the numbers depend on\n", tables.markdown(facts_table(report))]
     return "\n".join(parts)
 
 
 def to_text(report: Report) -> str:
-    """The table for a terminal, at most 120 columns wide."""
+    """The table for a terminal, at most 120 columns wide, and above it who won."""
     ids = list(report.class_names)
-    chunks = [ids[i : i + CLASSES_ACROSS] for i in range(0, len(ids), CLASSES_ACROSS)]
+    chunks = [ids[i : i + CLASSES_ACROSS] for i in range(0, len(ids), CLASSES_ACROSS)] or [[]]
     parts = [report.title + "\n"]
-    parts += [tables.text(_table(report, chunk, report.rows)) for chunk in chunks or [[]]]
-    rows = report.published_rows()
-    if rows:
+    parts += ["".join(f"{sentence}\n" for sentence in report.verdict)] if report.verdict else []
+    parts += [tables.text(results_table(report, chunk)) for chunk in chunks]
+    if published_table(report):
         parts.append(f"Published, not measured here ({published.SOURCE}):\n")
-        parts += [tables.text(_table(report, chunk, rows)) for chunk in chunks or [[]]]
-    parts.append("".join(f"- {note}\n" for note in report.notes))
+        parts += [tables.text(published_table(report, chunk) or Table([], [])) for chunk in chunks]
+    said = [f"WARNING: {warning}." for warning in report.warnings] + report.notes
+    parts.append("".join(f"- {words}\n" for words in said))
     return "\n".join(parts)
 
 
 def to_json(report: Report) -> dict[str, Any]:
     """The report for programs; class IoUs by class name, null where there is no number."""
+    setting, names = report.setting, report.class_names
     return {
         "title": report.title,
+        **{key: getattr(setting, key) for key in ("benchmark", "fold", "backbone")},
+        "data": {"root": setting.data_root, "origin": setting.origin},
         "facts": dict(report.facts),
-        "classes": {name: class_id for class_id, name in report.class_names.items()},
+        "verdict": list(report.verdict),
+        "warnings": list(report.warnings),
+        "notes": list(report.notes),
+        "classes": {name: class_id for class_id, name in names.items()},
         "rows": [
             {
-                "method": row.method,
-                "shots": row.shots,
-                "threshold": row.threshold,
-                "miou": _finite(row.scores.miou),
-                "fb_iou": _finite(row.scores.fb_iou),
+                **row.condition.to_json(),
+                "miou": finite(row.scores.miou),
+                "fb_iou": finite(row.scores.fb_iou),
                 "class_iou": {
-                    name: _finite(row.scores.class_iou.get(class_id))
-                    for class_id, name in report.class_names.items()
+                    name: finite(row.scores.class_iou.get(class_id))
+                    for class_id, name in names.items()
                 },
             }
             for row in report.rows
         ],
         "precision_recall": [
             {
-                **row._asdict(),
-                "class": report.class_names[row.class_id],
-                "precision": _finite(row.precision),
-                "recall": _finite(row.recall),
+                **row.condition.to_json(),
+                "class": names[row.class_id],
+                "episodes": row.episodes,
+                "iou": finite(row.iou),
+                "precision": finite(row.precision),
+                "recall": finite(row.recall),
             }
             for row in report.classes
         ],
         "curves": {
-            name: {str(threshold): _finite(miou) for threshold, miou in curve.items()}
+            name: {str(threshold): finite(miou) for threshold, miou in curve.items()}
             for name, curve in report.curves.items()
         },
-        "notes": list(report.notes),
-        "panels": list(report.panels),
+        "panels": [
+            {key: value for key, value in panel._asdict().items() if key != "boxes"}
+            | {"class": names[panel.class_id]}
+            for panel in report.panels
+        ],
     }
 
 
-def _table(report: Report, class_ids: Sequence[int], rows: Sequence[Any]) -> tables.Table:
-    names = [report.class_names[class_id].replace("_", " ") for class_id in class_ids]
-    header = ["method", "shots", "threshold", *names, "mIoU", "FB-IoU"]
-    lines = []
-    for method, shots, threshold, scores in rows:
-        values = [scores.class_iou.get(class_id) for class_id in class_ids]
-        numbers = [*values, scores.miou, scores.fb_iou]
-        lines.append([method, str(shots), threshold, *map(tables.number, numbers)])
-    return tables.Table(header, lines)
+def results_table(report: Report, class_ids: Sequence[int] | None = None) -> Table:
+    """The field's table: a row for each condition, a column for each class (all if None)."""
+    return _scores_table(report, class_ids, report.rows)
 
 
-def _class_table(report: Report) -> tables.Table:
-    """Precision and recall of the first method: a row a class, two columns a row of the results."""
-    header, lines = ["class", "episodes"], dict[int, list[str]]()
-    for row in report.classes:
-        if row.method == report.decisive:
-            how = f"{row.shots}-shot, {row.threshold}:"
-            header += [f"{how} {what}" for what in ("precision", "recall")] * (
-                f"{how} recall" not in header
-            )
-            name = report.class_names[row.class_id].replace("_", " ")
-            line = lines.setdefault(row.class_id, [name, str(row.episodes)])
-            line += [tables.number(row.precision), tables.number(row.recall)]
-    return tables.Table(header, [*lines.values()])
-
-
-def _episode_table(report: Report) -> tables.Table:
-    rows = [
-        [r.method, str(r.shots), r.threshold, str(r.episode_id), report.class_names[r.class_id]]
-        + [f"{r.iou:.4f}", r.query, r.supports]
-        for r in report.episodes
-    ]
-    header = ["method", "shots", "threshold", "episode", "class", "iou", "query", "supports"]
-    return tables.Table(header, rows)
-
-
-def _published_markdown(report: Report) -> list[str]:
+def published_table(report: Report, class_ids: Sequence[int] | None = None) -> Table | None:
+    """The paper's rows, if it has any of this benchmark, backbone and fold."""
     rows = report.published_rows()
-    if not rows:
-        return []
-    return [
-        "## Published, not measured here\n",
-        PUBLISHED + "\n",
-        tables.markdown(_table(report, list(report.class_names), rows)),
+    return _scores_table(report, class_ids, rows) if rows else None
+
+
+def class_table(report: Report) -> Table:
+    """Precision and recall of the decisive method: a row for each class and condition."""
+    ours = [row for row in report.classes if row.condition.method == report.decisive]
+    ids = dict.fromkeys(row.class_id for row in ours)
+    header = ["class", "episodes", "shots", *_decision_header(ours), "precision", "recall"]
+    rows: list[list[Cell]] = [
+        [
+            report.class_name(row.class_id),
+            row.episodes,
+            row.condition.shots,
+            *_decision(row.condition, header),
+            row.precision,
+            row.recall,
+        ]
+        for class_id in ids
+        for row in ours
+        if row.class_id == class_id
     ]
+    return Table(header, rows)
 
 
-def _words(picture: str) -> str:
-    """What a picture's name says: "panels/1shot_best_1_12_ship.png" -> "1shot best 1 12 ship"."""
-    return Path(picture).stem.replace("_", " ")
+def episode_table(report: Report) -> Table:
+    """Every episode, for programs: a column for each field."""
+    header = [*Condition.columns(), "episode", "class", "iou", "query", "supports"]
+    rows = [
+        [*row.condition.cells(), row.episode_id, report.class_names[row.class_id]]
+        + [f"{row.iou:.4f}", row.query, " ".join(row.supports)]
+        for row in report.episodes
+    ]
+    return Table(header, rows)
 
 
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+def facts_table(report: Report) -> Table:
+    """What the numbers depend on."""
+    return Table(["fact", "value"], [[key, value] for key, value in report.facts.items()])
+
+
+def _scores_table(
+    report: Report,
+    class_ids: Sequence[int] | None,
+    rows: "Iterable[tuple[Condition, Scores | Cells]]",
+) -> Table:
+    rows = list(rows)
+    ids = list(report.class_names) if class_ids is None else class_ids
+    header = ["method", "shots", *_decision_header(report.rows), "mIoU", "FB-IoU"]
+    lines: list[list[Cell]] = [
+        [
+            condition.method.words,
+            condition.shots,
+            *_decision(condition, header),
+            scores.miou,
+            scores.fb_iou,
+            *(scores.class_iou.get(class_id) for class_id in ids),
+        ]
+        for condition, scores in rows
+    ]
+    return Table([*header, *map(report.class_name, ids)], lines)
+
+
+def _decision_header(rows: Iterable[Any]) -> list[str]:
+    """A column for the rule stands where one method was tried with several."""
+    used = {(row.condition.method, row.condition.shots, row.condition.rule) for row in rows}
+    several = len({key[:2] for key in used}) < len(used)
+    return ["rule"] * several + ["threshold"]
+
+
+def _decision(condition: Condition, header: Sequence[str]) -> list[str]:
+    return [condition.rule or "-"] * ("rule" in header) + [condition.decision]

@@ -6,8 +6,10 @@ from pathlib import Path
 from mgcl.files import write_json, write_text
 from mgcl.report import tables
 from mgcl.report.page import to_html
-from mgcl.report.results import PLOTS, Report
-from mgcl.report.text import _class_table, _episode_table, _table, to_json, to_markdown
+from mgcl.report.records import Report
+from mgcl.report.text import episode_table, to_json, to_markdown
+
+PLOTS = ("threshold.png", "precision_recall.png", "learning_curve.png")
 
 
 def write_report(folder: str | os.PathLike[str], report: Report) -> None:
@@ -16,18 +18,10 @@ def write_report(folder: str | os.PathLike[str], report: Report) -> None:
     report.json comes last: where it exists, the test is complete. Plots that are in the folder
     already are embedded.
     """
-    plots = [plot for plot in PLOTS if (Path(folder) / plot).exists()]
-    write_text(Path(folder) / "report.md", to_markdown(report, plots=plots))
-    class_ids, rows = list(report.class_names), report.published_rows()
-    page = to_html(
-        report,
-        Path(folder),
-        table=_table(report, class_ids, report.rows),
-        published=_table(report, class_ids, rows) if rows else None,
-        classes=_class_table(report) if report.classes else None,
-        plots=plots,
-    )
-    write_text(Path(folder) / "report.html", page)
+    folder = Path(folder)
+    plots = [plot for plot in PLOTS if (folder / plot).exists()]
+    write_text(folder / "report.md", to_markdown(report, plots=plots))
+    write_text(folder / "report.html", to_html(report, folder, plots=plots))
     if report.episodes:
-        write_text(Path(folder) / "episodes.csv", tables.comma_separated(_episode_table(report)))
-    write_json(Path(folder) / "report.json", to_json(report))
+        write_text(folder / "episodes.csv", tables.comma_separated(episode_table(report)))
+    write_json(folder / "report.json", to_json(report))

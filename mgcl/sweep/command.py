@@ -20,10 +20,11 @@ from pathlib import Path
 from mgcl import console
 from mgcl.config import ConfigError, to_toml
 from mgcl.files import write_text
-from mgcl.sweep.jobs import ABLATIONS, FULL, Job, is_complete, plan
+from mgcl.sweep.jobs import ABLATIONS, FULL, Job, older_than_data, plan, why_incomplete
 from mgcl.sweep.tables import write_tables
 
 SCRIPTS = Path(__file__).resolve().parents[2]
+LOG = "sweep.log"  # what a run prints, in its folder
 TRAIN, TEST = "main_1_mgcl_train.py", "main_2_mgcl_test.py"
 
 
@@ -45,22 +46,61 @@ def main(argv: Sequence[str] | None = None, *, scripts: Path = SCRIPTS) -> int:
     except ConfigError as error:
         console.fail(error)
         return console.USAGE
-    missing = [job for job in jobs if not is_complete(job)]
-    console.say(f"{len(jobs)} runs, {len(jobs) - len(missing)} of them complete")
+    missing = _to_run(jobs)
+    if problems := find_problems(missing):
+        for problem in problems:
+            console.fail(problem)
+        return console.WRONG
     try:
         failures = run_all(missing, scripts, find_devices(jobs[0].config.run.device))
     except KeyboardInterrupt:
         console.fail("interrupted: the same command goes on from here")
         return console.INTERRUPTED
-    text, paths = write_tables(
-        jobs[0].config.run.root / f"{options.config.stem}_sweep",
-        [job for job in jobs if job.name not in failures],
-        missing=[*failures],
-    )
-    console.say("\n" + text + "".join(f"wrote {path}\n" for path in paths))
-    for name, reason in failures.items():
-        console.fail(f"FAILED {name}: {reason}")
-    return 1 if failures else 0
+    complete = [job for job in jobs if job.name not in failures]
+    if complete:
+        stem = jobs[0].config.run.root / f"{options.config.stem}_sweep"
+        text, paths = write_tables(stem, complete, missing=[*failures])
+        console.say("\n" + text + "".join(f"wrote {path}\n" for path in paths))
+    for reason in dict.fromkeys(failures.values()):
+        names = [name for name, other in failures.items() if other == reason]
+        console.fail(f"FAILED {', '.join(names)}: {reason}")
+    return console.WRONG if failures else console.DONE
+
+
+def _to_run(jobs: Sequence[Job]) -> list[Job]:
+    """The runs that are not complete; says which are made again, and which may be out of date."""
+    reasons = {job.name: why_incomplete(job) for job in jobs}
+    missing = [job for job in jobs if reasons[job.name]]
+    console.say(f"{len(jobs)} runs, {len(jobs) - len(missing)} of them complete")
+    for job in jobs:
+        if reasons[job.name] and (job.config.run_dir / "report.json").exists():
+            console.say(f"{job.name}: {reasons[job.name]}")
+        elif not reasons[job.name] and older_than_data(job):
+            console.warn(
+                f"{job.name}: the lists in {job.config.lists_dir} are newer than its report; "
+                f"if the data changed, remove {job.config.run_dir} to train again"
+            )
+    return missing
+
+
+def find_problems(jobs: Sequence[Job]) -> list[str]:
+    """What the runs would stop at, each said once: missing data, lists or mask maps."""
+    from mgcl.datasets.lists import test_entries
+    from mgcl.datasets.sets import build_source, training_entries
+
+    problems: dict[str, None] = {}
+    for config in {job.fold: job.config for job in jobs}.values():
+        published = config.data.lists == "published"
+        try:
+            source = build_source(config)
+            tested = test_entries(
+                source.benchmark, config.lists_dir, config.data.fold, published=published
+            )
+            for entry in (*training_entries(config)[0][:1], *tested[:1]):
+                source.load(entry)
+        except (ValueError, OSError) as error:
+            problems[str(error)] = None
+    return list(problems)
 
 
 def run_all(jobs: Sequence[Job], scripts: Path, devices: Sequence[str]) -> dict[str, str]:
@@ -78,7 +118,8 @@ def run_all(jobs: Sequence[Job], scripts: Path, devices: Sequence[str]) -> dict[
         try:
             for number, future in enumerate(as_completed(futures), start=1):
                 name, reason = futures[future].name, future.result()
-                console.say(f"[{number}/{len(jobs)}] {name}: {reason or 'done'}")
+                ended = f"failed, see {futures[future].config.run_dir / LOG}" if reason else "done"
+                console.say(f"[{number}/{len(jobs)}] {name}: {ended}")
                 if reason:
                     failures[name] = reason
         except KeyboardInterrupt:  # the terminal has interrupted the running processes as well
@@ -148,7 +189,7 @@ def _on_free_device(job: Job, scripts: Path, free: "queue.Queue[str]") -> str:
 
 def _train_and_test(job: Job, scripts: Path, device: str) -> str:
     """Run both scripts; "" or why the run failed."""
-    log = job.config.run_dir / "sweep.log"
+    log = job.config.run_dir / LOG
     done = job.config.run_dir / "sweep.toml"
     log.parent.mkdir(parents=True, exist_ok=True)
     done.unlink(missing_ok=True)
@@ -164,9 +205,10 @@ def _train_and_test(job: Job, scripts: Path, device: str) -> str:
                 env=environment,
             ).returncode
         if status:
-            return f"{script} ended with status {status}: {_last_line(log)} (all in {log})"
+            return f"{script} ended with status {status}: {_last_line(log)}"
     write_text(done, to_toml(job.config))
-    return "" if is_complete(job) else f"{TEST} left no report.json with {job.config.test.shots}"
+    reason = why_incomplete(job)
+    return f"{TEST} left no report.json that counts: {reason}" if reason else ""
 
 
 def _last_line(log: Path) -> str:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from mgcl.config import Config, ConfigError, load
 from mgcl.config.compare import TESTED, different_constants
-from mgcl.old_names import REPORT, in_keys
+from mgcl.report.records import Condition
 
 SWITCHES = {"mgfe": "mgfe", "fbc": "background", "decoder": "decoder_masks"}  # [model] constants
 FULL, NO_PARTS = "mgfe+fbc+decoder", "hsnet_idea"
@@ -83,20 +83,41 @@ def plan(
     return jobs
 
 
-def is_complete(job: Job) -> bool:
-    """Whether the run's report is there, has the shots, and was made with these constants."""
+def why_incomplete(job: Job) -> str:
+    """Why the run is to be made, or made again; empty if it is complete.
+
+    It is complete where its report has the shots and was made with these constants.
+    """
     folder = job.config.run_dir
     if not (folder / "report.json").exists() or not (folder / "sweep.toml").exists():
-        return False
+        return "not tested yet"
+    try:
+        tested = {condition.shots for condition, _, _ in read_rows(job)}
+    except (KeyError, ValueError):
+        return "its report is of an earlier version, or torn: tested again"
     saved = tomllib.loads((folder / "sweep.toml").read_text(encoding="utf-8"))
-    tested = {row["shots"] for row in read_report(job)["rows"]} >= set(job.config.test.shots)
-    return tested and not different_constants(saved, job.config, counting=TESTED)
+    if different_constants(saved, job.config, counting=TESTED):
+        return "made with other constants"
+    missing = sorted({*job.config.test.shots} - tested)
+    return f"not tested with {missing} shots yet" if missing else ""
 
 
-def read_report(job: Job) -> dict:
-    """What the run's test wrote, see `mgcl.report.to_json`."""
-    report = json.loads((job.config.run_dir / "report.json").read_text(encoding="utf-8"))
-    return {**report, "rows": [in_keys(row, REPORT) for row in report["rows"]]}
+def older_than_data(job: Job) -> bool:
+    """Whether the lists of the data were written after the run's report."""
+    tested = (job.config.run_dir / "report.json").stat().st_mtime
+    return any(path.stat().st_mtime > tested for path in job.config.lists_dir.rglob("*.txt"))
+
+
+def read_rows(job: Job) -> list[tuple[Condition, float | None, float | None]]:
+    """Condition, mIoU and FB-IoU of every row that the run's test wrote.
+
+    Raises:
+        KeyError: the report is of an earlier version.
+        ValueError: it is torn.
+    """
+    text = (job.config.run_dir / "report.json").read_text(encoding="utf-8")
+    rows = json.loads(text)["rows"]
+    return [(Condition.from_json(row), row["miou"], row["fb_iou"]) for row in rows]
 
 
 def _switches(ablation: str) -> list[str]:

@@ -1,23 +1,23 @@
 """The field's table of a sweep: folds across, deviation over seeds, the paper beside it."""
 
 import itertools
-import re
 import statistics
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mgcl.files import write_text
 from mgcl.report import published, tables
-from mgcl.report.tables import NOTHING, Table
-from mgcl.sweep.jobs import ABLATIONS, FULL, NO_PARTS, Job, read_report
+from mgcl.report.records import CALIBRATED, Condition, Method
+from mgcl.report.tables import Cell, Difference, Spread, Table
+from mgcl.sweep.jobs import ABLATIONS, FULL, NO_PARTS, Job, read_rows
 
 if TYPE_CHECKING:
     from mgcl.config import Config
 
 
-MODEL = "MGCL"  # the model's rows in a report start with this, whichever the epoch
+MODEL = "MGCL"
 HSNET = "HSNet's idea with MGCD's decoder"
 
 
@@ -25,14 +25,25 @@ class Score(NamedTuple):
     """One row of one run's report."""
 
     ablation: str
-    method: str
-    shots: int
-    threshold: str
-    """0.5, or calibrated (the number is each run's own)."""
     fold: int
     seed: int
+    condition: Condition
     miou: float | None
     fb_iou: float | None
+
+
+class Group(NamedTuple):
+    """The runs' scores under one condition, whatever the epoch and the calibrated number."""
+
+    method: Method
+    rule: str
+    threshold: str
+    scores: list[Score]
+
+    @property
+    def name(self) -> str:
+        """For print, with the rule where there is one beside the published vote."""
+        return self.method.words + (f", {self.rule}" if self.rule not in ("", "vote") else "")
 
 
 def write_tables(
@@ -68,20 +79,10 @@ def write_tables(
 def read_scores(jobs: Iterable[Job]) -> list[Score]:
     """Every row of every run's report, for the shots that the sweep asks for."""
     return [
-        Score(
-            ablation=job.ablation,
-            method=method,
-            shots=row["shots"],
-            threshold=row["threshold"].partition(" ")[0],
-            fold=job.fold,
-            seed=job.seed,
-            miou=row["miou"],
-            fb_iou=row["fb_iou"],
-        )
+        Score(job.ablation, job.fold, job.seed, condition, miou, fb_iou)
         for job in jobs
-        for row in read_report(job)["rows"]
-        for method in _methods(row["method"])
-        if row["shots"] in job.config.test.shots
+        for condition, miou, fb_iou in read_rows(job)
+        if condition.shots in job.config.test.shots
     ]
 
 
@@ -94,57 +95,71 @@ def field_table(scores: Sequence[Score], config: "Config | None") -> Table:
     """
     whole = [score for score in scores if score.ablation == FULL]
     folds = sorted({score.fold for score in whole})
-    papers = {shots: _paper(config, shots, folds) for shots in sorted({s.shots for s in whole})}
-    beside = ["paper", "difference"] if any(papers.values()) else []
-    rows = []
+    papers = {shots: _paper(config, shots, folds) for shots in _shots(whole)}
+    beside = ["paper", "over paper"] if any(papers.values()) else []
+    rows: list[list[Cell]] = []
     for shots, paper in papers.items():
-        for (method, threshold), group in _groups([s for s in whole if s.shots == shots]):
-            *miou, fb_iou = _cells(group, folds)
-            theirs = _beside(group, folds, paper if method.startswith(MODEL) else [])
-            rows.append([method, str(shots), threshold, *miou, *theirs[: len(beside)], fb_iou])
+        for group in _groups(whole, shots):
+            *miou, fb_iou = _cells(group.scores, folds)
+            theirs = _beside(group.scores, folds, paper if group.method.name == MODEL else [])
+            rows.append([group.name, shots, group.threshold, *miou])
+            rows[-1] += [*theirs[: len(beside)], fb_iou]
         if paper:
-            *cells, fb_iou = map(tables.number, paper)
-            rows.append([f"{MODEL}, the paper", str(shots), "0.5", *cells, "", "", fb_iou])
+            *cells, fb_iou = paper
+            rows.append([f"{MODEL}, the paper", shots, "0.5", *cells, None, None, fb_iou])
     return Table(["method", "shots", "threshold", *_fold_names(folds), *beside, "FB-IoU"], rows)
 
 
 def ablation_table(scores: Sequence[Score]) -> Table:
     """The model with parts of it switched off: what is on, and mIoU of each fold and their mean."""
-    model = [score for score in scores if score.method.startswith(MODEL)]
+    model = [score for score in scores if score.condition.method.name == MODEL]
     folds = sorted({score.fold for score in model})
     parts = ["MGFE", "FBC", "decoder masks"]
-    rows = []
-    for shots, (name, on) in itertools.product(
-        sorted({score.shots for score in model}), reversed(ABLATIONS.items())
-    ):
-        chosen = [s for s in model if s.shots == shots and s.ablation == name]
-        for (method, threshold), group in _groups(chosen):
-            called = method.replace(MODEL, HSNET) if name == NO_PARTS else method
-            ticks = ["✓" if part else "" for part in on]
-            rows.append([called, *ticks, str(shots), threshold, *_cells(group, folds)])
+    rows: list[list[Cell]] = []
+    for shots, (name, on) in itertools.product(_shots(model), reversed(ABLATIONS.items())):
+        for group in _groups([s for s in model if s.ablation == name], shots):
+            if name == NO_PARTS:
+                group = group._replace(method=group.method._replace(name=HSNET))
+            cells = _cells(group.scores, folds)
+            rows.append([group.name, *on, shots, group.threshold, *cells])
     return Table(["method", *parts, "shots", "threshold", *_fold_names(folds), "FB-IoU"], rows)
 
 
-def _methods(name: str) -> list[str]:
-    """A report's method without its epoch; the best epoch may be the last one, too."""
-    plain = re.sub(r" \(epoch \d+\)$", "", name)
-    best, equal, last = plain.partition("best = last")
-    return [f"{best}best{last}", f"{best}last{last}"] if equal else [plain]
+def _shots(scores: Iterable[Score]) -> list[int]:
+    return sorted({score.condition.shots for score in scores})
 
 
-def _groups(scores: Iterable[Score]) -> Iterable[tuple[tuple[str, str], list[Score]]]:
-    """The scores of each (method, threshold), in the order of the report."""
-    groups: dict[tuple[str, str], list[Score]] = {}
-    for score in scores:
-        groups.setdefault((score.method, score.threshold), []).append(score)
-    methods = [method for method, _ in groups]
-    return sorted(groups.items(), key=lambda group: methods.index(group[0][0]))
+def _groups(scores: Sequence[Score], shots: int) -> list[Group]:
+    """The scores with so many supports, by condition, in the order of the reports.
+
+    Best and last are one group where they are one checkpoint in every run; where only in some, the
+    scores of these runs count in both groups.
+    """
+    scores = [score for score in scores if score.condition.shots == shots]
+    groups: dict[Any, Group] = {}
+    for name in dict.fromkeys(score.condition.method.name for score in scores):
+        named = [score for score in scores if score.condition.method.name == name]
+        found = dict.fromkeys(score.condition.method.checkpoints for score in named)
+        single = [(c,) for c in dict.fromkeys(itertools.chain(*found))]
+        for checkpoints in found if len(found) == 1 else single:
+            method = Method(name, checkpoints)  # their epochs differ
+            for score in named:
+                if {*checkpoints} <= {*score.condition.method.checkpoints}:
+                    key = (method, score.condition.rule, _threshold(score.condition))
+                    groups.setdefault(key, Group(*key, [])).scores.append(score)
+    return list(groups.values())
 
 
-def _cells(scores: Sequence[Score], folds: Sequence[int]) -> list[str]:
-    """The mIoU of each fold and their mean, with deviations, and the mean FB-IoU."""
+def _threshold(condition: Condition) -> str:
+    """For print; the calibrated number is each run's own."""
+    kind = condition.threshold_kind
+    return kind if kind == CALIBRATED else condition.decision
+
+
+def _cells(scores: Sequence[Score], folds: Sequence[int]) -> list[Cell]:
+    """The mIoU of each fold and their mean, and the mean FB-IoU, with deviations."""
     miou = map(_spread, _by_fold(scores, folds, "miou"))
-    return [*miou, tables.number(_mean(_by_fold(scores, folds, "fb_iou")[-1]))]
+    return [*miou, _spread(_by_fold(scores, folds, "fb_iou")[-1])]
 
 
 def _by_fold(scores: Sequence[Score], folds: Sequence[int], key: str) -> list[list[float]]:
@@ -160,12 +175,11 @@ def _by_fold(scores: Sequence[Score], folds: Sequence[int], key: str) -> list[li
     return [*columns, [statistics.fmean(found[s, f] for f in folds) for s in whole]]
 
 
-def _spread(values: Sequence[float]) -> str:
+def _spread(values: Sequence[float]) -> Cell:
     """Mean, and the sample standard deviation where there are several."""
-    if not values:
-        return NOTHING
-    mean = tables.number(statistics.fmean(values))
-    return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
+    if len(values) > 1:
+        return Spread(statistics.fmean(values), statistics.stdev(values))
+    return statistics.fmean(values) if values else None
 
 
 def _paper(config: "Config | None", shots: int, folds: Sequence[int]) -> list[float | None]:
@@ -184,12 +198,10 @@ def _paper(config: "Config | None", shots: int, folds: Sequence[int]) -> list[fl
 
 def _beside(
     scores: Sequence[Score], folds: Sequence[int], paper: Sequence[float | None]
-) -> list[str]:
+) -> list[Cell]:
     """The paper's mean mIoU, and how far ours is over it."""
     ours, theirs = _mean(_by_fold(scores, folds, "miou")[-1]), paper[-2] if paper else None
-    if ours is None or theirs is None:
-        return [tables.number(theirs), NOTHING]
-    return [tables.number(theirs), f"{ours - theirs:+.2f}"]
+    return [theirs, None if ours is None or theirs is None else Difference(ours - theirs)]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -202,8 +214,9 @@ def _fold_names(folds: Sequence[int]) -> list[str]:
 
 
 def _runs_table(scores: Sequence[Score]) -> Table:
-    rows = [[*map(str, score[:6]), *map(tables.number, score[6:])] for score in scores]
-    return Table(Score._fields, rows)
+    """Every score, for programs: a column for each field."""
+    rows = [[s.ablation, s.fold, s.seed, *s.condition.cells(), s.miou, s.fb_iou] for s in scores]
+    return Table(["ablation", "fold", "seed", *Condition.columns(), "miou", "fb_iou"], rows)
 
 
 def _notes(jobs: Sequence[Job], missing: Sequence[str]) -> list[str]:

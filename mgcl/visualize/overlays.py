@@ -42,14 +42,15 @@ def enlarge(values: np.ndarray, *, smooth: bool = False, side: int = TILE) -> np
 
 
 def outlined(image: np.ndarray, label: np.ndarray, colour: Colour) -> np.ndarray:
-    """Tint label 1, grey out 255, and draw the outline of 1."""
+    """Tint label 1, grey out 255, and draw the outline of 1, finer in a smaller picture."""
     import cv2
 
     picture = _tinted(image, label == 1, colour, 0.38)
     picture = _tinted(picture, label == 255, IGNORED, 0.8)
     regions = (label == 1).astype(np.uint8)
     outlines, _ = cv2.findContours(regions, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    return cv2.drawContours(picture, outlines, -1, colour, 2, cv2.LINE_AA)
+    thickness = min(3, max(1, round(max(image.shape) / 512)))  # hides no small object
+    return cv2.drawContours(picture, outlines, -1, colour, thickness, cv2.LINE_AA)
 
 
 def errors(image: np.ndarray, guess: np.ndarray, label: np.ndarray) -> np.ndarray:

@@ -25,20 +25,29 @@ from mgcl.visualize.overlays import (
     outlined,
     readable,
 )
-from mgcl.visualize.tiles import INK, Tile, compose
+from mgcl.visualize.tiles import GAP, INK, Tile, compose
 
 if TYPE_CHECKING:
     from mgcl.datasets.episodes import Episode
     from mgcl.predict.support import Example
 
 
-COLUMNS = 6  # of an overview
+PAGE = GAP + 6 * (TILE + GAP)  # width of an overview, pixels
 
 
 def episode_panel(
     episode: "Episode", probability: Any, prediction: Any, *, title: str
 ) -> np.ndarray:
-    """One episode as a grid of captioned tiles.
+    """One episode as a grid of captioned tiles, see `episode_tiles`.
+
+    Returns:
+        (h, w, 3) uint8; every tile's long side is 256 pixels, whatever the image's size.
+    """
+    return compose(episode_tiles(episode, probability, prediction), title).picture
+
+
+def episode_tiles(episode: "Episode", probability: Any, prediction: Any) -> list[list[Tile]]:
+    """The pictures of one episode, in rows.
 
     Supports with their label and masks, query and its masks, probability, truth, prediction, and
     the errors: hits green, false alarms red, misses blue, pixels that do not count grey. With one
@@ -49,19 +58,13 @@ def episode_panel(
         episode: without a batch dimension, any number of supports.
         probability: (H, W) foreground probability in [0, 1].
         prediction: (H, W), foreground where not 0.
-        title: a line above the tiles.
-
-    Returns:
-        (h, w, 3) uint8; every tile's long side is 256 pixels, whatever the image's size.
     """
     supports = _support_tiles(episode)
     given, made = _query_tiles(episode, np.asarray(probability), np.asarray(prediction))
     if len(supports) == 1:
-        rows = [[*supports[0], *given], made]
-    else:
-        images, masks = zip(*supports, strict=True)
-        rows = [list(images), list(masks), [*given, *made]]
-    return compose(rows, title)
+        return [[*supports[0], *given], made]
+    images, masks = zip(*supports, strict=True)
+    return [list(images), list(masks), [*given, *made]]
 
 
 def guidance_panel(
@@ -86,19 +89,19 @@ def guidance_panel(
     """
     given, made = _query_tiles(episode, np.asarray(probability), np.asarray(prediction))
     first = [*_support_tiles(episode)[0], *given, made[0], made[-1]]
-    return compose([first, *levels], title)
+    return compose([first, *levels], title).picture
 
 
 def overview(examples: Sequence["Example"], found: Sequence[Tile], title: str) -> np.ndarray:
-    """The examples that a class was marked in, and what was found of it, six pictures a row.
+    """The examples that a class was marked in, and what was found of it.
 
     Args:
         examples: each is shown with its label, and again with its masks.
-        found: from `found_tile`.
-        title: a line above the tiles.
+        found: from `found_tile`; as many stand in a row as the page is wide.
+        title: above the tiles.
 
     Returns:
-        (h, w, 3) uint8.
+        (h, w, 3) uint8, at most `PAGE` wide unless a tile is wider.
     """
     shown = []
     for k, example in enumerate(examples, start=1):
@@ -106,8 +109,19 @@ def overview(examples: Sequence["Example"], found: Sequence[Tile], title: str) -
         words = [(f"support {k}", INK), ("label", readable(LABEL))]
         shown.append(Tile(outlined(image, label, LABEL), words))
         shown.append(_mask_tile(image, example.mask_map, words[0][0]))
-    rows = [part[i : i + COLUMNS] for part in (shown, found) for i in range(0, len(part), COLUMNS)]
-    return compose(rows, title)
+    return compose([*_in_rows(shown), *_in_rows(found)], title).picture
+
+
+def found_side(count: int) -> int:
+    """Long side of the tiles of `count` results: one, two or three fill the page's width."""
+    columns = min(3, max(1, count))
+    return (PAGE - GAP) // columns - GAP
+
+
+def _in_rows(tiles: Sequence[Tile]) -> list[Sequence[Tile]]:
+    widest = max((tile.image.shape[1] for tile in tiles), default=TILE)
+    columns = max(1, (PAGE - GAP) // (widest + GAP))
+    return [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
 
 
 def found_tile(name: str, image: np.ndarray, mask: np.ndarray, *, side: int = TILE) -> Tile:

@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 
 GAP = 10  # between tiles
 CAPTION = 24  # height of the line above a tile
-TITLE = 38
+TITLE, LINE = 38, 26  # height of the title, and of each further line of it
 PAPER, INK, FAINT = (255, 255, 255), (28, 30, 34), (150, 154, 162)
+
+
+Box = tuple[int, int, int, int]
 
 
 class Tile(NamedTuple):
@@ -28,38 +31,70 @@ class Tile(NamedTuple):
     """Whether a colour scale from 0 to 1 stands behind the words."""
 
 
-def compose(rows: Sequence[Sequence[Tile]], title: str) -> np.ndarray:
-    """Lay the tiles on white paper with their captions and the title; (h, w, 3) uint8.
+class Sheet(NamedTuple):
+    """Tiles laid out on paper."""
 
-    The tiles of a row stand in cells of one size, that of the largest.
+    picture: np.ndarray  # (h, w, 3) uint8
+    boxes: tuple[tuple[Box, ...], ...]
+    """Left, top, right and bottom of each tile with its caption, row by row."""
+
+
+def compose(rows: Sequence[Sequence[Tile]], title: str) -> Sheet:
+    """Lay the tiles on white paper with their captions and the title.
+
+    The tiles of a row stand in cells of one size, that of the largest. A title that is wider than
+    the tiles goes over several lines.
     """
     from PIL import Image, ImageDraw
 
     cells = [np.max([tile.image.shape[:2] for tile in row], axis=0).tolist() for row in rows]
     across = GAP + max(len(row) * (w + GAP) for row, (_, w) in zip(rows, cells, strict=True))
-    down = TITLE + sum(CAPTION + height + GAP for height, _ in cells)
+    lines = _wrapped(title, _font(19, bold=True), across - 2 * GAP)
+    top = TITLE + LINE * (len(lines) - 1)
+    down = top + sum(CAPTION + height + GAP for height, _ in cells)
     paper = Image.new("RGB", (across, down), PAPER)
     draw = ImageDraw.Draw(paper)
-    font = _font(19, bold=True)
-    title = _shortened(draw, title, font, across - 2 * GAP)
-    draw.text((GAP, TITLE // 2 + 2), title, INK, font, anchor="lm")
-    top = TITLE
+    for number, line in enumerate(lines):
+        middle = TITLE // 2 + 2 + LINE * number
+        draw.text((GAP, middle), line, INK, _font(19, bold=True), anchor="lm")
+    boxes = []
     for row, (height, width) in zip(rows, cells, strict=True):
-        for column, tile in enumerate(row):
-            corner = (GAP + column * (width + GAP), top)
+        places = [(GAP + column * (width + GAP), top) for column in range(len(row))]
+        for tile, corner in zip(row, places, strict=True):
             end = _caption(draw, tile.words, corner, width)
             if tile.scale:
                 _scale(paper, draw, (end, top + CAPTION // 2))
             paper.paste(Image.fromarray(tile.image), (corner[0], top + CAPTION))
+        boxes.append(tuple((x, y, x + width, y + CAPTION + height) for x, y in places))
         top += CAPTION + height + GAP
-    return np.asarray(paper)
+    return Sheet(np.asarray(paper), tuple(boxes))
 
 
-def _shortened(draw: Any, text: str, font: "ImageFont.FreeTypeFont", width: int) -> str:
-    """The text with its end cut off, if it is wider than that."""
-    while text and draw.textlength(text, font) > width:
-        text = text[:-2].rstrip() + "…"
-    return text
+def _wrapped(text: str, font: "ImageFont.FreeTypeFont", width: int) -> list[str]:
+    """The text in lines that fit; a word that is wider than one is broken."""
+    lines = [""]
+    for word in text.split(" "):
+        joined = f"{lines[-1]} {word}".strip()
+        if font.getlength(joined) <= width:
+            lines[-1] = joined
+            continue
+        lines += [""] * bool(lines[-1])
+        for character in word:
+            if font.getlength(lines[-1] + character) > width:
+                lines.append("")
+            lines[-1] += character
+    return lines
+
+
+def _shortened(text: str, font: "ImageFont.FreeTypeFont", width: int) -> str:
+    """The text without its middle, if it is wider than that: names differ at their ends."""
+    if font.getlength(text) <= width:
+        return text
+    for kept in range(len(text) - 1, -1, -1):
+        short = f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
+        if font.getlength(short) <= width:
+            return short
+    return ""
 
 
 def _caption(
@@ -68,7 +103,7 @@ def _caption(
     """Write the words above a tile of some width; returns where they end."""
     x, y = corner[0], corner[1] + CAPTION // 2
     for word, colour in words:
-        word = _shortened(draw, word, _font(15), corner[0] + width - x)
+        word = _shortened(word, _font(15), corner[0] + width - x)
         draw.text((x, y), word, colour, _font(15), anchor="lm")
         x += round(draw.textlength(word, _font(15))) + 12
     return x

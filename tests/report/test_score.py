@@ -27,7 +27,9 @@ from mgcl.engine.evaluation import THRESHOLDS, Evaluation
 from mgcl.model.backbone import Backbone
 from mgcl.model.baselines import CosinePrototypes, EverythingForeground
 from mgcl.model.network import aggregate_shots
-from mgcl.report import score
+from mgcl.report import results, score
+from mgcl.report.records import Method, Row
+from mgcl.report.verdict import not_beaten
 from tests.small_run import Pipeline, words
 
 
@@ -118,23 +120,23 @@ def test_in_the_report_everything_foreground_scores_the_objects_shares(pipeline)
     assert row["miou"] == pytest.approx(sum(expected.values()) / 5)
 
 
-def result(
-    name: str, miou: float, *, trained: bool, threshold: float | None = None
-) -> score.Result:
-    """A result of one episode with `miou` percent at `threshold`, nothing at others."""
+def reached(name: str, miou: float, *, trained: bool, threshold: float | None = None) -> list[Row]:
+    """The rows of one episode with `miou` percent at `threshold`, nothing at others."""
     counts = torch.zeros(1, len(THRESHOLDS), 4, dtype=torch.int64)
     counts[:, :, 1] = 1000
     counts[:, THRESHOLDS.index(threshold or 0.5), 0] = int(10 * miou)
     one = torch.tensor([0])
-    candidate = score.Candidate(name, torch.nn.Identity(), threshold, trained=trained)
-    return score.Result(candidate, 1, Evaluation((0,), THRESHOLDS, one, one, counts, 1.0))
+    method, network = Method(name, trained=trained), torch.nn.Identity()
+    ours = score.Candidate(method, network, has_threshold=trained, threshold=threshold)
+    found = Evaluation((0,), THRESHOLDS, one, one, counts, 1.0)
+    return list(results.rows(score.Result(ours, 1, found)))
 
 
 def test_each_baseline_that_is_not_beaten_at_the_calibrated_threshold_is_named():
-    ours = result("ours", 30.0, trained=True, threshold=0.2)
-    weak, strong = (result(n, m, trained=False) for n, m in (("weak", 29.9), ("strong", 30.0)))
-    assert score.not_beaten([ours, weak]) == []
-    (complaint,) = score.not_beaten([ours, weak, strong])
+    ours = reached("ours", 30.0, trained=True, threshold=0.2)
+    weak, strong = (reached(n, m, trained=False) for n, m in (("weak", 29.9), ("strong", 30.0)))
+    assert not_beaten([*ours, *weak]) == []
+    (complaint,) = not_beaten([*ours, *weak, *strong])
     assert "strong with 30.00" in complaint and "1-shot" in complaint and "30.00" in complaint
 
 
@@ -154,7 +156,10 @@ def test_a_model_that_does_not_beat_the_baselines_ends_with_status_1_and_says_so
     demand = {"test_must_beat_baselines": "true", "test_baselines": "false", "test_panels": 0}
     assert in_process(pipeline, tmp_path / "run", test_checkpoint=timid, **demand) == 1
     said = capsys.readouterr()
-    assert "FAILED: 1-shot: mIoU" in said.err and "everything foreground" in said.err
+    assert (
+        "FAILED: 1-shot: the trained MGCL, timid (epoch 1)" in said.err
+        and "everything foreground" in said.err
+    )
     assert (tmp_path / "run/report.md").exists()
     assert not stale.exists()  # an earlier test's
 
@@ -170,13 +175,15 @@ def test_a_manifest_reads_back_to_the_same_numbers_and_a_threshold_of_ones_own_h
         "data_workers": 2,
     }
     assert in_process(pipeline, tmp_path / "again", **own) == 0
-    found = {(r["method"].split(" (")[0], r["threshold"]): r for r in rows(tmp_path / "again")}
-    before = {
-        (r["method"].split(" (")[0].replace("best = last", "best"), r["threshold"]): r
-        for r in rows(pipeline.folder)
-        if r["shots"] == 1
-    }
-    assert set(found) - set(before) == {("MGCL, best", "0.33")}
+    found, before = (
+        {
+            (r["method"], r["threshold_kind"], r["threshold"]): r
+            for r in rows(folder)
+            if r["shots"] == 1 and "last" not in r["checkpoints"][:1]
+        }
+        for folder in (tmp_path / "again", pipeline.folder)
+    )
+    assert set(found) - set(before) == {("MGCL", "own", 0.33)}
     shared = found.keys() & before.keys()
     assert len(shared) == 4  # ours at two thresholds, two baselines
     for key in shared:
@@ -240,9 +247,10 @@ def test_weights_that_say_nothing_of_themselves_get_a_warning_and_no_calibrated_
     checkpoint.save(plain, checkpoint.load(pipeline.folder / "best.pt")["model"])
     few = {"test_max_episodes": 2, "test_baselines": "false"}
     assert in_process(pipeline, tmp_path / "run", test_checkpoint=plain, **few) == 0
-    assert "plain.pt does not say on which fold" in capsys.readouterr().out
+    assert "plain.pt does not say on which fold" in capsys.readouterr().err
     (row,) = rows(tmp_path / "run")
-    assert (row["method"], row["threshold"]) == ("MGCL, plain", "0.5")
+    assert (row["method"], row["checkpoints"], row["epoch"]) == ("MGCL", [str(plain)], 0)
+    assert (row["threshold_kind"], row["threshold"]) == ("0.5", 0.5)
     assert "no calibrated threshold" in (tmp_path / "run/report.md").read_text()
 
 
@@ -252,10 +260,9 @@ def test_seen_classes_are_tested_if_asked_for_and_the_report_says_so(pipeline, t
     assert "--test.allow_seen_classes true" in capsys.readouterr().err
     assert in_process(pipeline, tmp_path / "run", **few, test_allow_seen_classes="true") == 0
     said = "was trained for isaid, fold 0, whose training classes include novel ones of isaid"
-    assert said in capsys.readouterr().out
+    assert said in capsys.readouterr().err
     report = json.loads((tmp_path / "run/report.json").read_text())
-    assert said in report["notes"][0] and "no few-shot scores" in report["notes"][0]
-    assert report["notes"][0].startswith("WARNING")
+    assert said in report["warnings"][0] and "no few-shot scores" in report["warnings"][0]
 
 
 def test_more_shots_than_a_class_has_images_are_refused_before_anything_is_scored(
@@ -277,13 +284,13 @@ def test_best_and_last_are_both_reported_unless_they_are_one(pipeline, tmp_path)
         for name, epoch in zip(("best", "last"), epochs, strict=True):
             doctored(pipeline, folder / f"{name}.pt", epoch=epoch)
         config = load(words(pipeline.root, pipeline.masks, folder))
-        assert [c.name for c in score.load_candidates(config, cpu)] == names
+        assert [c.method.words for c in score.load_candidates(config, cpu)] == names
     (last,) = score.load_candidates(load(with_checkpoint(pipeline, folder, "last")), cpu)
-    assert last.name == "MGCL, last (epoch 2)"
+    assert last.method.words == "MGCL, last (epoch 2)"
     # in the middle of an epoch the last is not the best one
     doctored(pipeline, folder / "last.pt", epoch=2, seen=40)
     config = load(words(pipeline.root, pipeline.masks, folder))
-    assert [c.name for c in score.load_candidates(config, cpu)] == [
+    assert [c.method.words for c in score.load_candidates(config, cpu)] == [
         "MGCL, best (epoch 2)",
         "MGCL, last (epoch 2 and 40 episodes)",
     ]

@@ -8,6 +8,7 @@ tests see what the sweep runs, skips, names as failed and computes.
 import csv
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from mgcl.config import ConfigError
 from mgcl.sweep import command
 from mgcl.sweep.jobs import ABLATIONS, plan
-from mgcl.sweep.tables import HSNET, _methods
+from mgcl.sweep.tables import HSNET
 
 TRAIN = """
 import os, sys
@@ -28,10 +29,10 @@ if config.data.fold == int(os.environ.get("FAIL_FOLD", -1)):
     sys.exit(3)
 """
 TEST = """
-import sys
+import os, sys
 from typing import NamedTuple
 from mgcl.config import load
-from mgcl.report.results import Report, Row
+from mgcl.report.records import ARGMAX, CALIBRATED, Condition, Method, Report, Row, Setting
 from mgcl.report.write import write_report
 class Scores(NamedTuple):
     miou: float
@@ -42,21 +43,28 @@ with open(config.run_dir / "calls", "a") as file:
     file.write("test\\n")
 parts = config.model.mgfe + config.model.background + config.model.decoder_masks
 rows = []
+merged = config.data.fold in map(int, os.environ.get("MERGED_FOLDS", "").split())
 for shots in config.test.shots:
     miou = 10 * config.data.fold + config.train.seed + 4 * parts + shots
-    rows.append(Row("cosine prototypes", shots, "0.5", Scores(7.0, 8.0, {})))
-    name = f"MGCL, best (epoch {miou})"
-    rows.append(Row(name, shots, "0.5", Scores(miou, 50.0, {})))
-    rows.append(Row(name, shots, f"calibrated 0.{miou}", Scores(miou + 2, 50.0, {})))
-write_report(config.run_dir, Report("a stand-in", {}, {}, rows, {}, [], []))
+    rows.append(Row(Condition(Method("cosine prototypes"), shots), Scores(7.0, 8.0, {})))
+    names = [("best", "last")] if merged else [("best",), ("last",)]
+    for place, checkpoints in enumerate(names):
+        method = Method("MGCL", checkpoints, epoch=miou - place, under_way=40 * place, trained=True)
+        for kind, more in (ARGMAX, 0), (CALIBRATED, 2):
+            condition = Condition(method, shots, "vote", kind, 0.5 if not more else miou / 100)
+            scores = Scores(float(miou + more - place), 50.0 + config.train.seed, {})
+            rows.append(Row(condition, scores))
+setting = Setting("isaid", config.data.fold, "resnet50", "data")
+write_report(config.run_dir, Report("a stand-in", setting, {}, rows))
 """
 
 
 @pytest.fixture
-def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def scripts(tmp_path: Path, isaid_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / command.TRAIN).write_text(TRAIN)
     (tmp_path / command.TEST).write_text(TEST)
-    config = '[data]\nbenchmark = "isaid"\n[run]\nroot = "runs"\ndevice = "cpu"\n'
+    config = f'[data]\nbenchmark = "isaid"\nroot = "{isaid_root}"\nimage_size = 32\n'
+    config += '[masks]\ngenerator = "none"\n[run]\nroot = "runs"\ndevice = "cpu"\n'
     (tmp_path / "tiny.toml").write_text(config)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(command.SCRIPTS))
@@ -79,20 +87,22 @@ def table(name: str = "sweep") -> list[dict[str, str]]:
 
 def test_folds_and_seeds_become_the_fields_table_with_the_papers_numbers_beside_it(scripts, capsys):
     assert run(scripts, "--folds 0 1 2 --seeds 0 2 --shots 1") == 0
-    prototypes, ours, calibrated, paper = table()
+    prototypes, ours, calibrated, last, _, paper = table()
     # fold means over seeds 0 and 2: 14, 24, 34 (12 + 1 + 10 * fold + mean seed), deviation sqrt(2)
     assert [ours[f"fold {fold}"] for fold in range(3)] == [
         "14.00 ± 1.41",
         "24.00 ± 1.41",
         "34.00 ± 1.41",
     ]
-    assert (ours["mean"], ours["paper"], ours["difference"]) == ("24.00 ± 1.41", "39.92", "-15.92")
+    assert (ours["mean"], ours["paper"], ours["over paper"]) == ("24.00 ± 1.41", "39.92", "-15.92")
     assert (calibrated["threshold"], calibrated["mean"]) == ("calibrated", "26.00 ± 1.41")
     assert (paper["method"], paper["fold 1"], paper["mean"]) == (
         "MGCL, the paper",
         "30.59",
         "39.92",
     )
+    assert (ours["FB-IoU"], last["mean"]) == ("51.00 ± 1.41", "23.00 ± 1.41")
+    assert (ours["method"], last["method"]) == ("MGCL, best", "MGCL, last")
     assert (prototypes["mean"], prototypes["paper"]) == ("7.00 ± 0.00", "–")
     printed = capsys.readouterr().out
     assert "24.00 ± 1.41" in printed and max(map(len, printed.splitlines())) <= 120
@@ -100,14 +110,15 @@ def test_folds_and_seeds_become_the_fields_table_with_the_papers_numbers_beside_
 
 def test_the_table_is_written_as_markdown_csv_and_latex_with_every_run(scripts):
     run(scripts, "--folds 0 --seeds 0 --shots 1 5")
-    assert "| MGCL, best | 5 | 0.5 | 17.00 | 17.00 |" in Path("runs/tiny_sweep.md").read_text()
-    latex = Path("runs/tiny_sweep.tex").read_text()
+    marked = re.sub(" +", " ", Path("runs/tiny_sweep.md").read_text())
+    assert "| MGCL, best | 5 | 0.5 | 17.00 | 17.00 |" in marked
+    latex = re.sub(" +", " ", Path("runs/tiny_sweep.tex").read_text())
     assert r"MGCL, best & 5 & 0.5 & 17.00 & 17.00 & 49.14 & -32.14 & 50.00 \\" in latex
-    assert [r["miou"] for r in table("sweep_runs") if r["shots"] == "1"] == [
-        "7.00",
-        "13.00",
-        "15.00",
-    ]
+    runs = [row for row in table("sweep_runs") if row["shots"] == "1"]
+    assert [row["miou"] for row in runs] == ["7.00", "13.00", "15.00", "12.00", "14.00"]
+    facts = ["method", "checkpoint", "epoch", "under_way", "rule", "threshold_kind", "threshold"]
+    found = ["MGCL", "last", "12", "40", "vote", "calibrated", "0.13"]
+    assert [runs[4][key] for key in facts] == found
 
 
 def test_a_complete_run_is_not_run_again_and_a_missing_shot_is(scripts):
@@ -148,6 +159,8 @@ def test_ablations_are_tables_of_what_is_on_and_all_off_is_hsnets_idea(scripts):
     words = "--folds 0 --seeds 0 --shots 1 --ablations hsnet_idea mgfe+fbc mgfe+fbc+decoder"
     assert run(scripts, words) == 0
     rows = [row for row in table("sweep_ablations") if row["threshold"] == "0.5"]
+    assert {row["method"] for row in rows[:2]} == {f"{HSNET}, best", f"{HSNET}, last"}
+    rows = [row for row in rows if row["method"].endswith("best")]
     assert [row["method"] for row in rows] == [f"{HSNET}, best", *["MGCL, best"] * 2]
     ticks = [[row[name] for name in ("MGFE", "FBC", "decoder masks")] for row in rows]
     assert ticks == [["", "", ""], ["✓", "✓", ""], ["✓", "✓", "✓"]]
@@ -177,9 +190,57 @@ def test_a_wrong_constant_ends_the_sweep_before_any_run(scripts, capsys):
     assert not Path("runs").exists()
 
 
-def test_a_best_epoch_that_is_the_last_counts_as_both():
-    assert _methods("MGCL, best = last (epoch 3)") == ["MGCL, best", "MGCL, last"]
-    assert _methods("cosine prototypes, untrained") == ["cosine prototypes, untrained"]
+def test_a_best_epoch_that_is_the_last_counts_as_both_and_is_one_row_where_all_are(
+    scripts, monkeypatch
+):
+    monkeypatch.setenv("MERGED_FOLDS", "1")
+    run(scripts, "--folds 0 1 --seeds 0 --shots 1")
+    rows = [row for row in table() if row["threshold"] == "0.5"]
+    # fold 0 has an epoch of its own for either, fold 1 the same for both
+    found = {row["method"]: (row["fold 0"], row["fold 1"]) for row in rows}
+    assert found["MGCL, best"] == ("13.00", "23.00") and found["MGCL, last"] == ("12.00", "23.00")
+    monkeypatch.setenv("MERGED_FOLDS", "0 1")
+    run(scripts, "--folds 0 1 --seeds 0 --shots 1 5")
+    names = [row["method"] for row in table() if row["threshold"] == "0.5" and row["shots"] == "1"]
+    assert names == ["MGCL, best = last", "MGCL, the paper"]
+
+
+def test_without_data_nothing_is_started_and_it_is_said_once(scripts, capsys):
+    words = "--folds 0 1 2 --seeds 0..2 -- --data.root nowhere"
+    assert run(scripts, words) == 1
+    said = capsys.readouterr().err
+    assert said.count("nowhere") == len(said.splitlines()) == 3  # each fold misses its own list
+    assert not Path("runs").exists()
+    assert run(scripts, "--folds 0 1 2 --seeds 0..2 -- --masks.generator superpixels") == 1
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1 and "main_0_extract_masks.py" in said
+
+
+def test_a_failure_of_all_runs_is_said_once_and_no_table_is_written(scripts, capsys):
+    (scripts / command.TRAIN).write_text("print('no room'); raise SystemExit(3)")
+    assert run(scripts, "--folds 0 1 --seeds 0 1 --shots 1") == 1
+    said = capsys.readouterr().err
+    assert said.count("no room") == 1 and "tiny_fold1_seed1: main_1" in said
+    assert not Path("runs/tiny_sweep.md").exists()
+
+
+def test_a_report_of_an_earlier_version_is_tested_again_and_one_of_older_data_is_named(
+    scripts, capsys
+):
+    words = "--folds 0 --seeds 0 --shots 1"
+    run(scripts, words)
+    path = Path("runs/tiny_fold0_seed0/report.json")
+    path.write_text(
+        '{"rows": [{"method": "MGCL, best (epoch 3)", "shots": 1, "threshold": "0.5"}]}'
+    )
+    capsys.readouterr()
+    run(scripts, words)
+    assert "tiny_fold0_seed0: its report is of an earlier version" in capsys.readouterr().out
+    assert calls("tiny_fold0_seed0") == ["train", "test"] * 2
+    os.utime(path, (0, 0))
+    assert run(scripts, words) == 0
+    assert "newer than its report" in capsys.readouterr().err
+    assert calls("tiny_fold0_seed0") == ["train", "test"] * 2
 
 
 def test_seeds_may_be_a_range(scripts):

@@ -11,13 +11,10 @@ from PIL import Image
 from mgcl.datasets.episodes import Episode
 from mgcl.images.write import write_png
 from mgcl.predict.support import Example
-from mgcl.visualize.panels import (
-    episode_panel,
-    found_tile,
-    mask_overlay,
-    overview,
-)
+from mgcl.visualize.overlays import mask_overlay, outlined
+from mgcl.visualize.panels import episode_panel, found_side, found_tile, overview
 from mgcl.visualize.plots import learning_curve, threshold_plot
+from mgcl.visualize.tiles import CAPTION, INK, Tile, _font, _shortened, compose
 
 TILE, GAP = 256, 10
 
@@ -106,11 +103,33 @@ def test_a_panel_of_a_wide_image_keeps_its_proportions():
     assert square.shape[0] - wide.shape[0] == 2 * TILE // 2
 
 
-def test_a_long_title_stays_within_the_panel():
-    empty = np.zeros((128, 128), np.uint8)
-    panel = draw(make_episode(), empty, title="a long title " * 30)
-    assert panel.shape == draw(make_episode(), empty).shape
-    assert (panel[:38, -GAP:] == 255).all()
+def test_a_long_title_goes_over_several_lines_and_a_long_name_loses_its_middle():
+    one = Tile(np.full((256, 256, 3), 128, np.uint8), [("a" * 60 + "_end", INK)])
+    short, long = compose([[one]], "short"), compose([[one]], "a long title " * 10 + "w" * 90)
+    more = long.picture.shape[0] - short.picture.shape[0]
+    assert more >= 8 * 26 and more % 26 == 0
+    assert (long.picture[:, -GAP:] == 255).all(), "nothing runs over the edge"
+    assert (long.picture[38 : 38 + more] != 255).any(axis=(1, 2)).sum() > more // 3
+    assert _shortened("a" * 60 + "_end", _font(15), 200).endswith("_end")
+
+
+def test_the_boxes_of_a_sheet_are_its_tiles_with_their_captions():
+    tiles = [Tile(np.full((40, 60, 3), v, np.uint8), [("x", INK)]) for v in (50, 100, 150)]
+    sheet = compose([tiles[:2], tiles[2:]], "title")
+    for row, shown in zip(sheet.boxes, ([50, 100], [150]), strict=True):
+        for (left, top, right, bottom), value in zip(row, shown, strict=True):
+            box = sheet.picture[top:bottom, left:right]
+            assert box.shape == (40 + CAPTION, 60, 3) and (box[CAPTION:] == value).all()
+
+
+def test_outlines_are_finer_in_a_smaller_picture():
+    widths = []
+    for side in (256, 1536):
+        label = np.zeros((side, side), np.uint8)
+        label[:, side // 2 :] = 1
+        marked = outlined(np.full((side, side, 3), 128, np.uint8), label, (255, 0, 0))
+        widths.append(int((marked[side // 2, :, 0] > 200).sum()) / 2)
+    assert widths[0] <= 1 < widths[1] <= 4
 
 
 def test_a_panel_leaves_the_episode_as_it_was():
@@ -207,3 +226,15 @@ def test_an_overview_shows_every_example_and_a_few_results_larger():
     assert panel.shape == (38 + rows, GAP + 6 * (TILE + GAP), 3)
     assert overview([example], [large], "").shape[1] == 2 * (TILE + GAP) + GAP
     assert (image == 128).all() and mask.sum() == 16
+
+
+def test_a_large_scene_stays_large_in_an_overview_and_many_stand_three_in_a_row():
+    image, mask = np.full((1536, 1536, 3), 128, np.uint8), np.zeros((1536, 1536), np.uint8)
+    example = Example(image[:256, :256], mask[:256, :256], mask[:256, :256])
+    sides = [found_side(count) for count in (1, 2, 3, 4, 12)]
+    assert sides == [1586, 788, 522, 522, 522]
+    one = overview([example], [found_tile("a", image, mask, side=sides[0])], "")
+    assert one.shape[1] == 1536 + 2 * GAP
+    many = [found_tile("a", image, mask, side=sides[3])] * 4
+    panel = overview([example], many, "")
+    assert panel.shape[:2] == (38 + 290 + 2 * (24 + 522 + GAP), GAP + 3 * (522 + GAP))

@@ -19,6 +19,7 @@ from PIL import Image
 from mgcl import console
 from mgcl.datasets.benchmarks import BENCHMARKS, SPLITS, Benchmark
 from mgcl.datasets.lists import Entry, write_lists
+from mgcl.datasets.origin import write_origin
 from mgcl.datasets.synthetic.objects import KINDS
 from mgcl.datasets.synthetic.scenes import MIN_SHARE, paint_scene
 from mgcl.files import write_bytes
@@ -58,6 +59,8 @@ def write_synthetic(
     if benchmark == "dlrsd":
         entries = [entry._replace(split=split) for split in SPLITS for entry in entries]
     write_lists(record, Path(root) / "splits", entries)
+    facts = {"train_images": train_images, "val_images": val_images, "size": size, "seed": seed}
+    write_origin(root, "synthetic scenes", made_by="mgcl.datasets.synthetic", **facts)
     return Path(root)
 
 

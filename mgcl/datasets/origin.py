@@ -1,0 +1,25 @@
+"""What the pictures in a data root are, if the program that wrote them says so."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from mgcl.files import write_json
+
+FILE = "origin.json"
+
+
+def write_origin(root: str | os.PathLike[str], kind: str, **facts: Any) -> None:
+    """Say it: `kind` in the words of a report ("synthetic scenes"), and what made them."""
+    write_json(Path(root) / FILE, {"kind": kind, **facts})
+
+
+def read_origin(root: str | os.PathLike[str]) -> str:
+    """The kind of the pictures below `root`; empty where nothing is said."""
+    try:
+        said = json.loads((Path(root) / FILE).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return ""
+    kind = said.get("kind") if isinstance(said, dict) else None
+    return kind if isinstance(kind, str) else ""
