@@ -15,10 +15,10 @@ from mgcl import config, console, distributed
 from mgcl.datasets.lists import listed_images
 from mgcl.device import choose_device, keep_freed_memory
 from mgcl.files import DiskFullError
-from mgcl.images.read import find_images
+from mgcl.images.find import find_images
 from mgcl.masks.extract import Summary, extract, together
 from mgcl.masks.generator import build_generator
-from mgcl.masks.store import MaskStore
+from mgcl.masks.store import MaskStore, is_store
 
 
 def main(argv: list[str]) -> int:
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
 def images_to_cut(constants: config.Config) -> dict[str, Path]:
     """File of each mask map's key: a folder of one's own, or all images that the lists name."""
     if constants.masks.images:
-        return find_images(constants.masks.images)
+        return find_images(constants.masks.images, skip=is_store, tell=console.warn)
     from mgcl.datasets.benchmarks import find_benchmark  # the only heavy import
 
     benchmark = find_benchmark(constants.data.benchmark, constants.data.root)

@@ -5,6 +5,7 @@ documentation, what a resumed run may change, what a sweep compares (`compare.py
 """
 
 import enum
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -291,5 +292,6 @@ class Config(BaseSettings):
         if self.masks.root:
             return self.masks.root
         if own := self.masks.images:
+            own = Path(os.path.abspath(own))  # "." has no name
             return own.with_name(f"{own.name}_masks")
         return self.data.root / f"masks_{self.masks.generator}"

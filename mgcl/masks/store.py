@@ -142,6 +142,14 @@ class MaskStore:
             ) from None
 
 
+def is_store(folder: Path) -> bool:
+    """Whether a folder holds mask maps, by its manifest."""
+    try:
+        return "generator" in json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
+
+
 def _decode(path: Path) -> tuple[np.ndarray, str | None]:
     """(H, W) uint8 map and the digest that its PNG carries."""
     with Image.open(path, formats=["PNG"]) as image:

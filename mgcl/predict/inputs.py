@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from mgcl.datasets.labels import read_values
+from mgcl.images.find import find_files
 from mgcl.images.read import SUFFIXES, UnreadableImage, image_size, read_image
-from mgcl.masks.store import MaskStore
+from mgcl.masks.store import MaskStore, is_store
 from mgcl.predict.predictor import Prediction, Predictor
 from mgcl.predict.results import KINDS, OVERVIEW
 
@@ -49,14 +50,12 @@ def find_queries(words: Iterable[str], *, results: Path) -> dict[str, Path]:
 def _search(word: str, made: Sequence[Path]) -> list[Path]:
     """Images below a folder, or of a pattern, but those that an earlier run made."""
     folder = Path(word)
-    paths = folder.rglob("*") if folder.is_dir() else map(Path, glob.glob(word, recursive=True))
-    return [
-        path
-        for path in sorted(paths)
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(path.resolve().is_relative_to(place) for place in made)
-    ]
+    if folder.is_dir():
+        paths = find_files(folder, skip=is_store).images
+    else:
+        paths = sorted(map(Path, glob.glob(word, recursive=True)))
+        paths = [p for p in paths if p.suffix.lower() in SUFFIXES and p.is_file()]
+    return [p for p in paths if not any(p.resolve().is_relative_to(place) for place in made)]
 
 
 def _free_name(path: Path, taken: set[str]) -> str:

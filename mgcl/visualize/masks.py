@@ -15,9 +15,10 @@ from PIL import Image, ImageDraw
 
 from mgcl import console
 from mgcl.files import atomic_write, write_json
-from mgcl.images.read import find_images, read_image
+from mgcl.images.find import find_images
+from mgcl.images.read import read_image
 from mgcl.images.write import write_png
-from mgcl.masks.store import MaskStore, MaskStoreError
+from mgcl.masks.store import MaskStore, MaskStoreError, is_store
 from mgcl.visualize.overlays import enlarge, mask_overlay
 
 _SHOWN = 6  # overlays where no key is named
@@ -120,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.say(summarise(store, keys, words.to))
         if words.images:
             chosen = words.keys or keys[:: max(1, len(keys) // _SHOWN)][:_SHOWN]
-            _write_overlays(store, chosen, find_images(words.images), words.to)
+            _write_overlays(store, chosen, find_images(words.images, skip=is_store), words.to)
     except ValueError as error:
         console.fail(error)
         return 2

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mgcl.images.read import find_images
+from mgcl.images.find import find_images
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from mgcl.console import Lines
 from mgcl.files import DiskFullError
-from mgcl.images.read import find_images
+from mgcl.images.find import find_images
 from mgcl.masks import extract as extract_module
 from mgcl.masks.extract import extract
 from mgcl.masks.store import MaskStore
@@ -162,7 +162,7 @@ JOB = """
     import sys, time
     import numpy as np
     from mgcl.masks.extract import extract
-    from mgcl.images.read import find_images
+    from mgcl.images.find import find_images
     from mgcl.masks.store import MaskStore
 
     class Slow:

@@ -17,7 +17,7 @@ from segment_anything.modeling import (
 )
 
 from mgcl.config import MasksSection
-from mgcl.images.read import find_images
+from mgcl.images.find import find_images
 from mgcl.masks import sam_decoder
 from mgcl.masks.extract import extract
 from mgcl.masks.generator import build_generator

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from mgcl.datasets.labels import ids_of_values, read_values
 from mgcl.datasets.lists import uniform
 from mgcl.datasets.prepare.tiles import image_name
 from mgcl.files import read_text
+from mgcl.images.find import find_files
 
 
 class ClassTable(NamedTuple):
@@ -89,8 +91,56 @@ def read_ids(path: Path, table: ClassTable) -> np.ndarray:
     return ids
 
 
+def unknown_values(path: Path, table: ClassTable) -> list[str]:
+    """What a label holds and the table does not name, as the table would write it.
+
+    Raises:
+        ValueError: the file cannot be read.
+    """
+    values = np.unique(read_values(path, colours=table.colours)).tolist()
+    unknown = [value for value in values if value not in table.values]
+    return [f"#{value:06x}" if table.colours else str(value) for value in unknown]
+
+
 def split_by_name(path: Path, *, val_share: float) -> str:
     """Put about `val_share` of the images into val, by their names alone, the rest into train."""
     if not 0 < val_share < 1:
         raise ValueError(f"--val-share {val_share}: must be between 0 and 1")
     return "val" if uniform(0, image_name(path)) < val_share else "train"
+
+
+def split_by_choice(images: Path, val: Path) -> Callable[[Path], str]:
+    """The images that a folder holds, or a list names, are validation; the rest is training.
+
+    Args:
+        images: the folder with all images.
+        val: a folder in it; or a text file with a line for each image, its name or its path below
+            `images`, with or without suffix.
+
+    Raises:
+        ValueError: the folder lies elsewhere; a line names no image, or several.
+    """
+    if val.is_dir():
+        if images.resolve() not in val.resolve().parents:
+            raise ValueError(f"--val {val.absolute()} must be a folder in {images.absolute()}")
+        chosen = {path.resolve() for path in find_files(val).images}
+    else:
+        chosen = {path.resolve() for path in _listed(images, val)}
+    return lambda path: "val" if path.resolve() in chosen else "train"
+
+
+def _listed(images: Path, val: Path) -> list[Path]:
+    names: dict[str, list[Path]] = {}
+    for path in find_files(images).images:
+        relative = path.relative_to(images)
+        for name in (relative, relative.with_suffix(""), relative.name, relative.stem):
+            found = names.setdefault(Path(name).as_posix(), [])
+            found += [path] * (path not in found)
+    chosen = []
+    for number, line in enumerate(read_text(val).splitlines(), start=1):
+        found = names.get(line.strip(), [])
+        if line.strip() and len(found) != 1:
+            what = f"{found[0]} and {found[1]}" if found else f"no image below {images.absolute()}"
+            raise ValueError(f"{val}, line {number}: {line.strip()!r} names {what}")
+        chosen += found
+    return chosen

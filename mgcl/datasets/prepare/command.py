@@ -24,9 +24,23 @@ from mgcl.datasets.benchmarks import BENCHMARKS, SPLITS, Benchmark, write_benchm
 from mgcl.datasets.labels import read_label
 from mgcl.datasets.lists import Entry, write_lists
 from mgcl.datasets.prepare import classes
-from mgcl.datasets.prepare.classes import make_benchmark, read_classes, split_by_name
+from mgcl.datasets.prepare.classes import (
+    ClassTable,
+    make_benchmark,
+    read_classes,
+    split_by_choice,
+    split_by_name,
+)
+from mgcl.datasets.prepare.look import tell_counts, tell_labels
 from mgcl.datasets.prepare.sources import find_pictures, split_of_folder
-from mgcl.datasets.prepare.tiles import Cut, Picture, class_pixels, count_tiles, cut_picture
+from mgcl.datasets.prepare.tiles import (
+    Cut,
+    Picture,
+    class_pixels,
+    count_tiles,
+    cut_picture,
+    sizes_differ,
+)
 from mgcl.files import write_bytes
 from mgcl.images.read import UnreadableImage, image_size, read_image
 from mgcl.workers import in_processes, processes_for
@@ -54,6 +68,8 @@ class Plan(NamedTuple):
     cut: Cut | None
     """None: nothing is cut, files are copied."""
     left_out: list[str]
+    table: ClassTable | None = None
+    """What the values of one's own labels mean."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,11 +86,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _prepare(args: argparse.Namespace) -> int:
     plan = _plan(args)
     largest = _tell_plan(args, plan)
-    if args.dry_run:
-        return console.DONE
-    if args.benchmark == "own":
-        write_benchmark(args.to, plan.benchmark)
     processes = processes_for(len(plan.pictures), largest * BYTES_IN_MEMORY)
+    if args.dry_run and not plan.table:
+        return console.DONE
+    if plan.table and args.dry_run:
+        return tell_labels(plan.pictures, plan.benchmark, plan.table, processes=processes)
+    if plan.table:
+        write_benchmark(args.to, plan.benchmark)
     work = in_processes(plan.make, plan.pictures, processes=processes)
     made = list(console.progress(work, total=len(plan.pictures), unit="image"))
     entries = _entries(made, args.min_pixels)
@@ -97,18 +115,20 @@ def _plan(args: argparse.Namespace) -> Plan:
         raise ValueError(f"--size {args.size} --stride {args.stride}: both must be at least 1")
     cut = Cut(args.size, args.stride)
     if args.benchmark == "isaid":
-        benchmark = BENCHMARKS["isaid"]
+        table, benchmark = None, BENCHMARKS["isaid"]
         found = find_pictures(args.images, args.labels, split_of_folder)
         read_ids: Callable[[Path], np.ndarray] = partial(read_label, benchmark=benchmark)
     else:
         table = read_classes(args.classes)
         benchmark = make_benchmark(table, args.folds)
-        split_of = partial(split_by_name, val_share=args.val_share)
-        found = find_pictures(args.images, args.labels, split_of)
+        split_of: Callable[[Path], str] = partial(split_by_name, val_share=args.val_share)
+        if args.val:
+            split_of = split_by_choice(args.images, args.val)
+        found = find_pictures(args.images, args.labels, split_of, tree=True)
         cut = cut._replace(meaning=hashlib.sha256(repr(table).encode()).hexdigest()[:16])
         read_ids = partial(classes.read_ids, table=table)
     make = partial(_cut, benchmark=benchmark, root=args.to, cut=cut, read_ids=read_ids)
-    return Plan(benchmark, found.pictures, make, cut, found.left_out)
+    return Plan(benchmark, found.pictures, make, cut, found.left_out, table)
 
 
 def _cut(picture: Picture, **how: object) -> Made:
@@ -124,15 +144,16 @@ def _lay_out(picture: Picture, *, root: Path) -> Made:
     try:
         image, ids = read_image(picture.image), read_label(picture.label, dlrsd)
         if image.shape[:2] != ids.shape:
-            raise ValueError(f"{picture.image} and {picture.label} differ in size")
+            raise ValueError(sizes_differ(picture, image, ids))
         for source, target in (
             (picture.image, dlrsd.image_path(root, "train", name)),
             (picture.label, dlrsd.label_path(root, "train", name)),
         ):
             if source.suffix.lower() != target.suffix:
                 raise ValueError(f"{source} must be a {target.suffix} file")
-            if not (target.exists() and target.stat().st_size == source.stat().st_size):
-                write_bytes(target, source.read_bytes())
+            data = source.read_bytes()
+            if not (target.exists() and target.read_bytes() == data):
+                write_bytes(target, data)
     except (ValueError, OSError) as error:
         return Made("train", {}, str(error))
     classes = range(len(dlrsd.class_names))
@@ -192,15 +213,7 @@ def _tell_result(
     console.say(f"{len(shown)} images with a class, {empty} of background alone")
     if small:
         console.say(f"{small} of them are in no list: under {min_pixels} pixels of every class")
-    counts = Counter((entry.split, entry.class_id) for entry in entries)
-    for fold, class_ids in enumerate(benchmark.folds):
-        for c in class_ids:
-            listed = ", ".join(f"{counts[split, c]} {split}" for split in SPLITS)
-            console.say(f"  fold {fold}, {c + 1:3} {benchmark.class_names[c]}: {listed}")
-    for split in SPLITS:
-        few = [n for c, n in enumerate(benchmark.class_names) if counts[split, c] < 2]
-        if few:
-            console.warn(f"too few {split} images for an episode (2): {', '.join(few)}")
+    tell_counts(entries, benchmark)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -234,4 +247,6 @@ def _parser() -> argparse.ArgumentParser:
     kind.add_argument("--folds", type=int, default=3, help="folds of classes (%(default)s)")
     text = "share of the images for validation and test (%(default)s)"
     kind.add_argument("--val-share", type=float, default=0.3, help=text)
+    text = "which images these are: a folder in --images, or a file with a line for each name"
+    kind.add_argument("--val", type=Path, help=text)
     return parser

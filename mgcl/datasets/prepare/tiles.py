@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mgcl.datasets.benchmarks import IGNORE_ID, Benchmark
+from mgcl.datasets.benchmarks import IGNORE_ID, SPLITS, Benchmark
 from mgcl.files import write_json
 from mgcl.images.read import read_image
 from mgcl.images.write import write_png
@@ -75,17 +75,19 @@ def cut_picture(
     Raises:
         ValueError: a file cannot be read, or image and label differ in size.
     """
-    record = root / "prepared" / picture.split / f"{picture.name}.json"
+    record = _record(root, picture.split, picture.name)
     rule = _rule(picture, cut)
     earlier = _read_record(record)
-    if all(earlier.get(key) == value for key, value in rule.items()):
+    if all(earlier.get(key) == value for key, value in rule.items()) and all(
+        benchmark.image_path(root, picture.split, name).exists()
+        and benchmark.label_path(root, picture.split, name).exists()
+        for name, pixels in earlier["tiles"].items()
+        if pixels
+    ):
         return earlier["tiles"]
     image, ids = read_image(picture.image), read_ids(picture.label)
     if image.shape[:2] != ids.shape:
-        raise ValueError(
-            f"{picture.image} is {image.shape[1]} x {image.shape[0]} but its label "
-            f"{picture.label} is {ids.shape[1]} x {ids.shape[0]} pixels: make them equal"
-        )
+        raise ValueError(sizes_differ(picture, image, ids))
     tiles: dict[str, dict[int, int]] = {}
     for y in windows(ids.shape[0], cut):
         for x in windows(ids.shape[1], cut):
@@ -98,11 +100,24 @@ def cut_picture(
                 label_path = benchmark.label_path(root, picture.split, name)
                 write_png(label_path, _pad(ids[part], cut.size, IGNORE_ID), level=1)
     write_json(record, {**rule, "tiles": tiles})
-    for name in earlier["tiles"]:
-        if not tiles.get(name):
-            benchmark.image_path(root, picture.split, name).unlink(missing_ok=True)
-            benchmark.label_path(root, picture.split, name).unlink(missing_ok=True)
+    gone = [(picture.split, name) for name in earlier["tiles"] if not tiles.get(name)]
+    own = benchmark.name == "own"  # whose pictures may change sides; others' have names a split
+    for split in {*SPLITS} - {picture.split} if own else ():
+        moved = _record(root, split, picture.name)
+        gone += [(split, name) for name in _read_record(moved)["tiles"]]
+        moved.unlink(missing_ok=True)
+    for split, name in gone:
+        benchmark.image_path(root, split, name).unlink(missing_ok=True)
+        benchmark.label_path(root, split, name).unlink(missing_ok=True)
     return tiles
+
+
+def sizes_differ(picture: Picture, image: np.ndarray, ids: np.ndarray) -> str:
+    """What to say of an image and a label of different sizes."""
+    return (
+        f"{picture.image} is {image.shape[1]} x {image.shape[0]} but its label "
+        f"{picture.label} is {ids.shape[1]} x {ids.shape[0]} pixels: make them equal"
+    )
 
 
 def class_pixels(ids: np.ndarray) -> dict[int, int]:
@@ -117,6 +132,10 @@ def _pad(part: np.ndarray, size: int, value: int) -> np.ndarray:
     missing: Sequence[tuple[int, int]] = [(0, size - n) for n in part.shape[:2]]
     missing = [*missing, *[(0, 0)] * (part.ndim - 2)]
     return np.pad(part, missing, constant_values=value)
+
+
+def _record(root: Path, split: str, name: str) -> Path:
+    return root / "prepared" / split / f"{name}.json"
 
 
 def _rule(picture: Picture, cut: Cut) -> dict[str, Any]:
