@@ -3,6 +3,7 @@
 import base64
 import io
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,7 +17,18 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 BINS = 10  # of the histogram of episode IoUs
-COLOURS = ("#0b63c5", "#7fb2ec", "#e8590c", "#f5a97a", "#2b8a3e", "#8fcf9c")
+COLOURS = (
+    "#0b63c5",
+    "#7fb2ec",
+    "#e8590c",
+    "#f5a97a",
+    "#2b8a3e",
+    "#8fcf9c",
+    "#9c36b5",
+    "#d39bdf",
+    "#0b7285",
+    "#7cc5cf",
+)
 
 
 class Picture(NamedTuple):
@@ -45,7 +57,7 @@ def to_html(report: Report, folder: Path, *, plots: Sequence[str] = ()) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number, printed=printed)
+    environment.filters.update(number=number, printed=printed, breakable=_breakable)
     decisive = [row for row in report.rows if row.condition.method == report.decisive]
     return environment.get_template("page.html").render(
         report=report,
@@ -61,6 +73,11 @@ def to_html(report: Report, folder: Path, *, plots: Sequence[str] = ()) -> str:
         panels=list(_panel_groups(report, folder)),
         facts=facts_table(report),
     )
+
+
+def _breakable(text: str) -> str:
+    """With a soft hyphen here and there in words that are too long for the head of a column."""
+    return re.sub(r"\w{13}(?=\w{3})", "\\g<0>\u00ad", text)
 
 
 def _class_bars(report: Report, rows: Sequence[Row]) -> Iterator[tuple[str, list[dict[str, Any]]]]:

@@ -72,7 +72,7 @@ def markdown(table: Table) -> str:
 
 def text(table: Table, *, width: int = WIDTH) -> str:
     """Aligned with spaces; headers and long first cells go over several lines."""
-    heads = [max(8, *map(len, name.split())) for name in table.header]
+    heads = [min(14, max(8, *map(len, name.split()))) for name in table.header]
     first = max(12, *(len(row[0]) for row in [table.header, *table.words]))
     for _ in range(2):  # as wide as it wants to be, then narrower by what is too much
         limits = [first, *[None] * (len(heads) - 1)]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mgcl.metrics import Scores
     from mgcl.report.records import Cells
 
-CLASSES_ACROSS = 5  # class columns that fit a terminal; more make a further table
+CLASSES_ACROSS = 5  # class columns of a terminal's table, if their names are short
 
 
 def to_markdown(report: Report, *, plots: Sequence[str] = ()) -> str:
@@ -38,17 +38,26 @@ def to_markdown(report: Report, *, plots: Sequence[str] = ()) -> str:
 
 def to_text(report: Report) -> str:
     """The table for a terminal, at most 120 columns wide, and above it who won."""
-    ids = list(report.class_names)
-    chunks = [ids[i : i + CLASSES_ACROSS] for i in range(0, len(ids), CLASSES_ACROSS)] or [[]]
     parts = [report.title + "\n"]
     parts += ["".join(f"{sentence}\n" for sentence in report.verdict)] if report.verdict else []
-    parts += [tables.text(results_table(report, chunk)) for chunk in chunks]
-    if published_table(report):
+    parts += _in_width(report, report.rows)
+    if rows := report.published_rows():
         parts.append(f"Published, not measured here ({published.SOURCE}):\n")
-        parts += [tables.text(published_table(report, chunk) or Table([], [])) for chunk in chunks]
+        parts += _in_width(report, rows)
     said = [f"WARNING: {warning}." for warning in report.warnings] + report.notes
     parts.append("".join(f"- {words}\n" for words in said))
     return "\n".join(parts)
+
+
+def _in_width(report: Report, rows: "Sequence[tuple[Condition, Scores | Cells]]") -> list[str]:
+    """The scores in as few tables as a terminal is wide enough for."""
+    ids = list(report.class_names)
+    for across in range(CLASSES_ACROSS, 0, -1):
+        chunks = [ids[i : i + across] for i in range(0, len(ids), across)] or [[]]
+        found = [tables.text(_scores_table(report, chunk, rows)) for chunk in chunks]
+        if max(len(line) for text in found for line in text.splitlines()) <= tables.WIDTH:
+            break
+    return found
 
 
 def to_json(report: Report) -> dict[str, Any]:
@@ -98,36 +107,30 @@ def to_json(report: Report) -> dict[str, Any]:
     }
 
 
-def results_table(report: Report, class_ids: Sequence[int] | None = None) -> Table:
-    """The field's table: a row for each condition, a column for each class (all if None)."""
-    return _scores_table(report, class_ids, report.rows)
+def results_table(report: Report) -> Table:
+    """The field's table: a row for each condition, a column for each class."""
+    return _scores_table(report, list(report.class_names), report.rows)
 
 
-def published_table(report: Report, class_ids: Sequence[int] | None = None) -> Table | None:
+def published_table(report: Report) -> Table | None:
     """The paper's rows, if it has any of this benchmark, backbone and fold."""
     rows = report.published_rows()
-    return _scores_table(report, class_ids, rows) if rows else None
+    return _scores_table(report, list(report.class_names), rows) if rows else None
 
 
 def class_table(report: Report) -> Table:
-    """Precision and recall of the decisive method: a row for each class and condition."""
+    """Precision and recall of the decisive method: a row a class, two columns a condition."""
     ours = [row for row in report.classes if row.condition.method == report.decisive]
-    ids = dict.fromkeys(row.class_id for row in ours)
-    header = ["class", "episodes", "shots", *_decision_header(ours), "precision", "recall"]
-    rows: list[list[Cell]] = [
-        [
-            report.class_name(row.class_id),
-            row.episodes,
-            row.condition.shots,
-            *_decision(row.condition, header),
-            row.precision,
-            row.recall,
-        ]
-        for class_id in ids
-        for row in ours
-        if row.class_id == class_id
-    ]
-    return Table(header, rows)
+    several = len(_decision_header(ours)) > 1
+    header, lines = ["class", "episodes"], dict[int, list[Cell]]()
+    for condition in dict.fromkeys(row.condition for row in ours):
+        rule = f" {condition.rule}," if several else ""
+        how = f"{condition.shots}-shot,{rule} {condition.decision}:"
+        header += [f"{how} precision", f"{how} recall"]
+    for row in ours:
+        line = lines.setdefault(row.class_id, [report.class_name(row.class_id), row.episodes])
+        line += [row.precision, row.recall]
+    return Table(header, list(lines.values()))
 
 
 def episode_table(report: Report) -> Table:
@@ -147,12 +150,8 @@ def facts_table(report: Report) -> Table:
 
 
 def _scores_table(
-    report: Report,
-    class_ids: Sequence[int] | None,
-    rows: "Iterable[tuple[Condition, Scores | Cells]]",
+    report: Report, ids: Sequence[int], rows: "Iterable[tuple[Condition, Scores | Cells]]"
 ) -> Table:
-    rows = list(rows)
-    ids = list(report.class_names) if class_ids is None else class_ids
     header = ["method", "shots", *_decision_header(report.rows), "mIoU", "FB-IoU"]
     lines: list[list[Cell]] = [
         [

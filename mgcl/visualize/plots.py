@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+WIDTH = 4.8  # inches
 COLOURS = ("#0b63c5", "#e8590c", "#2b8a3e", "#9c36b5", "#c92a2a", "#0b7285", "#5c5f66", "#e67700")
 
 
@@ -30,7 +32,7 @@ def threshold_plot(
         marks: words -> threshold; a vertical line each.
         title: above the plot.
     """
-    figure, (axes,) = _canvas(7.2, 4.2)
+    figure, (axes,) = _canvas(4.2)
     for colour, (name, curve) in zip(itertools.cycle(COLOURS), curves.items(), strict=False):
         thresholds = sorted(curve)
         axes.plot(thresholds, [curve[c] for c in thresholds], color=colour, label=name, linewidth=2)
@@ -60,7 +62,7 @@ def precision_recall_plot(
         marks: words -> threshold; a point on every line each.
         title: above the plot.
     """
-    figure, (axes,) = _canvas(7.2, 4.2)
+    figure, (axes,) = _canvas(4.2)
     for colour, (name, points) in zip(itertools.cycle(COLOURS), curves.items(), strict=False):
         axes.plot([p[2] for p in points], [p[1] for p in points], color=colour, label=name, lw=2)
     for marker, (words, threshold) in zip("osD^", sorted(marks.items()), strict=False):
@@ -88,7 +90,7 @@ def learning_curve(path: str | os.PathLike[str], records: Sequence[Mapping[str, 
     from matplotlib.ticker import MaxNLocator
 
     epochs = [record for record in records if record["kind"] == "epoch"]
-    figure, (above, below) = _canvas(7.2, 6.0, rows=2)
+    figure, (above, below) = _canvas(6.4, rows=2)
     _line(above, epochs, "loss", color=COLOURS[6], label="training loss")
     for colour, score, name in ((0, "miou", "mIoU"), (1, "fb_iou", "FB-IoU")):
         calibrated = f"{score}_calibrated"
@@ -102,7 +104,6 @@ def learning_curve(path: str | os.PathLike[str], records: Sequence[Mapping[str, 
     below.set(xlabel="epoch", ylabel="%")
     below.set_ylim(bottom=0)
     below.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(below)
     _finish(figure, above, path, "Training, and validation after each epoch")
 
 
@@ -122,11 +123,12 @@ def _line(
         axes.plot(x, y, marker=marker, markersize=3.5, linewidth=1.8, linestyle=style, **look)
 
 
-def _canvas(width: float, height: float, *, rows: int = 1) -> tuple["Figure", Sequence["Axes"]]:
+def _canvas(height: float, *, rows: int = 1) -> tuple["Figure", Sequence["Axes"]]:
+    """Axes one above the other, with words that can be read on a telephone too."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    figure = Figure(figsize=(WIDTH, height), dpi=200, layout="constrained")
     FigureCanvasAgg(figure)
     ratios = (2, 3) if rows == 2 else (1,)
     grid = figure.subplots(rows, 1, sharex=True, squeeze=False, height_ratios=ratios)
@@ -137,13 +139,14 @@ def _canvas(width: float, height: float, *, rows: int = 1) -> tuple["Figure", Se
     return figure, list(grid[:, 0])
 
 
-def _legend(axes: "Axes") -> None:
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=9, handlelength=3.2)
-
-
 def _finish(figure: "Figure", top: "Axes", path: str | os.PathLike[str], title: str) -> None:
-    top.set_title(title, loc="left", fontsize=11, fontweight="bold")
-    _legend(top)
+    """Title above, one legend for all axes below, where it hides no curve."""
+    top.set_title(textwrap.fill(title, 44), loc="left", fontsize=11, fontweight="bold")
+    found = [axes.get_legend_handles_labels() for axes in figure.axes]
+    handles, labels = (list(itertools.chain(*part)) for part in zip(*found, strict=True))
+    if handles:
+        columns = 2 if max(map(len, labels)) < 24 else 1
+        look: dict[str, Any] = {"frameon": False, "fontsize": 10, "handlelength": 3.2}
+        figure.legend(handles, labels, loc="outside lower left", ncols=columns, **look)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png")
