@@ -41,8 +41,10 @@ from mgcl.datasets.labels import read_label, read_values
 from mgcl.datasets.manifest import read_manifest
 from mgcl.datasets.prepare.classes import read_classes
 from mgcl.images import read
+from mgcl.images.raster import open_raster
 from mgcl.masks.convert import ForeignFile, read_cache
 from mgcl.masks.store import MaskStore
+from mgcl.predict.inputs import read_foreground
 from tests.small_run import REPOSITORY
 
 ISAID, DLRSD = BENCHMARKS["isaid"], BENCHMARKS["dlrsd"]
@@ -244,12 +246,22 @@ PICTURES += [cv2.imencode(suffix, WIDE)[1].tobytes() for suffix in (".png", ".ti
 PICTURES += [
     tiff(WIDE, photometric="rgb", **how) for how in ({"rowsperstrip": 4}, {"tile": (16, 16)})
 ]
+PICTURES += [tiff(RGB, photometric="rgb", tile=(16, 16), compression="zlib", bigtiff=True)]
+PICTURES += [tiff(RGB.transpose(2, 0, 1), photometric="rgb", planarconfig="separate")]
 PICTURES += [
     tiff(WIDE.astype(np.float32), photometric="rgb"),
     tiff(np.dstack([RGB, RGB]), photometric="rgb"),
 ]
 LABELS = [encoded(p) for p in (PALETTE, COLOURED, Image.fromarray(IDS))]
 LABELS += [encoded(Image.fromarray(IDS.astype(np.uint16))), encoded(COLOURED.convert("RGBA"))]
+LABELS += [
+    encoded(COLOURED.quantize(8)),
+    encoded(Image.fromarray(IDS > 7)),
+    encoded(COLOURED, "JPEG"),
+]
+LABELS += [encoded(Image.fromarray(IDS).convert("LA")), encoded(PALETTE, "TIFF")]
+LABELS += [encoded(PALETTE, transparency=3), encoded(Image.fromarray(IDS > 7), "TIFF")]
+LABELS += [tiff(IDS.astype(kind), compression="zlib") for kind in ("u2", "i4", "f4", "f8")]
 CHUNKS = [b"PLTE", b"tRNS", b"IDAT", b"eXIf", b"acTL", b"iCCP", b"\xff\xd9", b"\xff\xda", b"\0\0"]
 
 
@@ -260,6 +272,14 @@ def _check_image(folder: Path, data: object) -> None:
         image = named(path, lambda: read.read_image(path))
         assert image is None or image.dtype == np.uint8 and image.shape[2:] == (3,) and image.size
         named(path, lambda: read.image_size(path))
+        tile = named(path, lambda: _windows(path))
+        assert image is None or tile is not None and np.array_equal(tile, image)
+
+
+def _windows(path: Path) -> np.ndarray:
+    with open_raster(path) as scene:
+        halves = (0, scene.height // 2), (scene.height // 2, scene.height - scene.height // 2)
+        return np.concatenate([scene.read((y, 0, h, scene.width)) for y, h in halves if h])
 
 
 def _check_label(folder: Path, data: object) -> None:
@@ -272,6 +292,9 @@ def _check_label(folder: Path, data: object) -> None:
         for colours in (True, False):
             values = named(path, lambda: read_values(path, colours=colours))  # noqa: B023
             assert values is None or values.ndim == 2
+        for label_id in (None, "all", 7, "#00007f"):
+            found = named(path, lambda: read_foreground(path, label_id))  # noqa: B023
+            assert found is None or set(np.unique(found)) <= {0, 1, 255}
 
 
 def _check_map(folder: Path, data: object) -> None:

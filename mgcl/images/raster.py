@@ -18,7 +18,7 @@ from mgcl.images import gdal, ground
 from mgcl.images.base import Raster, Window
 from mgcl.images.files import check_size, gdal_driver, read_bytes, read_head
 from mgcl.images.pictures import decode_rgb
-from mgcl.images.scene import Scene, checked_bands
+from mgcl.images.scene import checked_bands, open_scene
 
 __all__ = ["Raster", "Window", "open_raster", "read_scene"]
 
@@ -44,10 +44,7 @@ def open_raster(
     if driver is None:
         yield _Picture(path, bands)
         return
-    with gdal.careful(path):
-        dataset = gdal.open_dataset(path, driver)
-        scene = Scene(path, dataset, bands)
-    with dataset:
+    with open_scene(path, driver, bands) as scene:
         yield scene
 
 

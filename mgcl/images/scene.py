@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -75,7 +76,7 @@ class Scene(Raster):
         dataset = self._dataset
         if dataset.colorinterp[self.bands[0] - 1].name != "palette":
             return None
-        if self._facts.get("MINISWHITE") == "YES" and self._bits() > 1:
+        if self._facts.get("MINISWHITE") == "YES" and self.bits > 1:
             return None
         with gdal.careful(self.path):
             table = dataset.colormap(self.bands[0])
@@ -84,9 +85,26 @@ class Scene(Raster):
             colours[index] = colour[:3]
         return colours
 
-    def _bits(self) -> int:
+    @property
+    def bits(self) -> int:
+        """Of a sample, as stored."""
         own = self._dataset.tags(self.bands[0], ns="IMAGE_STRUCTURE").get("NBITS")
         return int(own) if own else 8 * np.dtype(self.dtype).itemsize
+
+    @property
+    def bands_stored(self) -> int:
+        """All bands of the file, alpha included."""
+        return int(self._dataset.count)
+
+    @property
+    def lossy(self) -> bool:
+        """Whether the file's codec changes samples a little."""
+        told = self._facts.get("COMPRESSION_REVERSIBILITY", "")
+        return "JPEG" in self._facts.get("COMPRESSION", "") or told.startswith("LOSSY")
+
+    def alpha_samples(self, window: Window) -> np.ndarray | None:
+        """The alpha band, (h, w), if there is one."""
+        return None if self._alpha is None else self.samples([self._alpha], window)[0]
 
     @cached_property
     def _stretch(self) -> Stretch:
@@ -124,13 +142,13 @@ class Scene(Raster):
         samples = self.samples(self.bands, window)
         out[:] = np.moveaxis(self._shades(samples), 0, -1)  # (h, w, 1 or 3)
         if self._masked or any(value is not None for value in self._nodata):
-            out[~self._marked(samples, window)] = 0
+            out[~self.marked(samples, window)] = 0
 
     def _shades(self, samples: np.ndarray) -> np.ndarray:
         """(bands, h, w) stored -> (1 or 3, h, w) uint8."""
         if self.palette is not None:
             return np.moveaxis(self.palette[samples[0]], -1, 0)
-        bits = self._bits()
+        bits = self.bits
         if samples.dtype != np.uint8:
             shades = self._stretch.shades(samples)
         elif bits < 8:
@@ -144,12 +162,12 @@ class Scene(Raster):
         return self._valid_of(self.samples(self.bands, window), window)
 
     def _valid_of(self, samples: np.ndarray, window: Window) -> np.ndarray:
-        valid = self._marked(samples, window)
+        valid = self.marked(samples, window)
         if self._alpha is not None and self._alpha_marks:
             valid &= self.samples([self._alpha], window)[0] != 0
         return valid
 
-    def _marked(self, samples: np.ndarray, window: Window) -> np.ndarray:
+    def marked(self, samples: np.ndarray, window: Window) -> np.ndarray:
         """Where not all bands hold their no-data value, and the file's mask has data."""
         pairs = zip(samples, self._nodata, strict=True)
         marked = np.logical_or.reduce([_differs(band, nodata) for band, nodata in pairs])
@@ -201,3 +219,15 @@ def _differs(band: np.ndarray, nodata: float | None) -> np.ndarray:
         data = ~np.isnan(band)
         return data if nodata is None else data & (band != band.dtype.type(nodata))
     return np.ones(band.shape, np.bool_) if nodata is None else band != nodata
+
+
+@contextmanager
+def open_scene(
+    path: str | os.PathLike[str], driver: str, bands: Sequence[int] | None
+) -> Iterator[Scene]:
+    """Open a file by one of GDAL's drivers; see `mgcl.images.raster.open_raster`."""
+    with gdal.careful(path):
+        dataset = gdal.open_dataset(path, driver)
+        scene = Scene(path, dataset, bands)
+    with dataset:
+        yield scene

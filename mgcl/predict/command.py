@@ -134,9 +134,9 @@ def _threshold(word: str) -> float | str:
 
 
 def _label_id(word: str) -> int | str:
-    if not re.fullmatch(r"\d+|#[0-9a-fA-F]{6}", word):
-        raise argparse.ArgumentTypeError(f"{word!r} is neither an id such as 7 nor #rrggbb")
-    return word if word.startswith("#") else int(word)
+    if not re.fullmatch(r"\d+|#[0-9a-fA-F]{6}|all", word):
+        raise argparse.ArgumentTypeError(f"{word!r} is neither an id such as 7, #rrggbb nor all")
+    return int(word) if word.isdecimal() else word
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -155,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     text = "images, folders and quoted patterns"
     add("--query", nargs="+", action="extend", required=True, metavar="PATH", help=text)
     add("--to", type=Path, required=True, metavar="FOLDER", help="folder to write into")
-    text = "the class in the labels, an id (255 is ignored) or '#rrggbb' (left out: all but 0)"
+    text = "the class in the labels: an id (255 is ignored), '#rrggbb' or all (left out: the one)"
     add("--label-id", type=_label_id, metavar="N", help=text)
     text = "foreground is over this probability, or 'calibrated' (left out: as in training)"
     add("--threshold", type=_threshold, metavar="X", help=text)

@@ -2,17 +2,16 @@
 
 import glob
 import itertools
-import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from mgcl.datasets.labels import read_values
 from mgcl.images.find import find_files
 from mgcl.images.read import SUFFIXES, UnreadableImage, image_size, read_image
 from mgcl.masks.store import MaskStore, is_store
+from mgcl.predict.foreground import read_foreground
 from mgcl.predict.predictor import Prediction, Predictor
 from mgcl.predict.results import KINDS, OVERVIEW
 
@@ -67,30 +66,6 @@ def _free_name(path: Path, taken: set[str]) -> str:
             break
     taken.add(name.lower())
     return name
-
-
-def read_foreground(path: str | os.PathLike[str], label_id: int | str | None = None) -> np.ndarray:
-    """A label file as (H, W) uint8: 1 = the class, 0 = anything else, 255 = ignored.
-
-    Args:
-        path: PNG of ids (grey or palette) or of colours.
-        label_id: an id, beside which 255 is ignored, or a colour "#00007f"; None takes all that is
-            not 0 (black), 255 too.
-
-    Raises:
-        ValueError: a file that cannot be read, or that holds no ids where one is asked for.
-    """
-    if isinstance(label_id, str):
-        wanted = int(label_id.removeprefix("#"), 16)
-        return (read_values(path, colours=True) == wanted).astype(np.uint8)
-    if label_id is not None:
-        values = read_values(path, colours=False)
-        return np.where(values == label_id, 1, np.where(values == 255, 255, 0)).astype(np.uint8)
-    try:
-        values = read_values(path, colours=False)
-    except ValueError:  # no ids: colours
-        values = read_values(path, colours=True)
-    return (values != 0).astype(np.uint8)
 
 
 class StoredMaps:

@@ -151,18 +151,18 @@ def test_labels_of_another_mode_or_size_or_with_unknown_ids_are_problems(run, ro
     for name, picture in zip(
         wrong,
         (
-            Image.new("LA", (64, 64)),
+            Image.fromarray(np.full((64, 64), 0.5, np.float32)),
             Image.new("L", (64, 63), 1),
             Image.fromarray(np.full((64, 64), 99, np.uint8)),
             Image.new("RGB", (64, 64), (1, 2, 3)),
         ),
         strict=False,
     ):
-        picture.save(ISAID.label_path(root, "val", name))
+        picture.save(ISAID.label_path(root, "val", name), "TIFF" if picture.mode == "F" else "PNG")
     status, output = run()
     assert status == 1
     for words in (
-        "has mode LA: isaid labels are",
+        "holds fractions (float32) and no ids",
         "image 64 x 64, label 64 x 63 disagree",
         "holds the id 99, which isaid does not know",
         "has the colour (1, 2, 3), which is no class",

@@ -172,7 +172,7 @@ WRONG = {
     "no image there": ["--query", "no/such.png"],
     "no checkpoint": ["--checkpoint", "no/such.pt"],
     "neither an id": ["--label-id", "road"],
-    "marks no pixel": ["--label-id", "200"],
+    "has no pixel of the id": ["--label-id", "200"],
     "overlap": ["--overlap", "1"],
     "no config file": ["--config", "no/such.toml"],
     "neither a generator": ["--masks", "superpixel"],
@@ -216,13 +216,13 @@ def test_labels_may_be_ids_colours_or_black_and_white(tmp_path):
         return tmp_path / "label.png"
 
     ids = np.array([[0, 3], [7, 255]], np.uint8)
-    assert read_foreground(saved(ids, "L"), None).tolist() == [[0, 1], [1, 1]]
+    assert read_foreground(saved(ids, "L"), "all").tolist() == [[0, 1], [1, 1]]
     assert read_foreground(saved(ids, "L"), 7).tolist() == [[0, 0], [1, 255]]
     assert read_foreground(saved(ids, "L"), 255).tolist() == [[0, 0], [0, 1]]
     assert read_foreground(saved(ids > 3, "1"), None).tolist() == [[0, 0], [1, 1]]
     colours = np.zeros((2, 2, 3), np.uint8)
     colours[0, 1], colours[1, 1] = (0, 0, 127), (0, 63, 0)
-    assert read_foreground(saved(colours, "RGB"), None).tolist() == [[0, 1], [0, 1]]
+    assert read_foreground(saved(colours, "RGB"), "all").tolist() == [[0, 1], [0, 1]]
     assert read_foreground(saved(colours, "RGB"), "#00007F").tolist() == [[0, 1], [0, 0]]
     with pytest.raises(ValueError, match="holds no ids"):
         read_foreground(saved(colours, "RGB"), 7)

@@ -15,6 +15,8 @@ from mgcl.datasets.prepare.tiles import image_name
 from mgcl.files import read_text
 from mgcl.images.find import find_files
 
+RESERVED = {"background": 0, "ignore": IGNORE_ID}  # names that are no class, in any case
+
 
 class ClassTable(NamedTuple):
     """Names of the classes, and which label value (an id or r * 65536 + g * 256 + b) means what."""
@@ -27,14 +29,15 @@ class ClassTable(NamedTuple):
 def read_classes(path: str | os.PathLike[str]) -> ClassTable:
     """Read a class table: lines `ID NAME` or `#RRGGBB NAME`; background and ignore are no class.
 
-    Ids and colours may not be mixed; several lines may name the same class. Without a line for it,
-    id 0 (or black) is background. Names become parts of file names: "storage tank" is kept as
+    These two are meant in letters of any case, and as "_background_" or "__ignore__". Ids and
+    colours may not be mixed; several lines may name the same class. Without a line for it, id 0 (or
+    black) is background. Names become parts of file names: "storage tank" is kept as
     "storage_tank".
 
     Raises:
         ValueError: a broken or doubled line; the message names the file and the line.
     """
-    meaning = {"background": 0, "ignore": IGNORE_ID}
+    meaning = dict(RESERVED)
     names: list[str] = []
     values: dict[int, int] = {}
     kinds = set()
@@ -45,6 +48,8 @@ def read_classes(path: str | os.PathLike[str]) -> ClassTable:
         if not found:
             raise ValueError(f"{path}, line {number}: {line!r} is not 'ID NAME' or '#RRGGBB NAME'")
         key, name = found[1], "_".join(found[2].split())
+        word = name.strip("_").casefold()  # "Background", labelme's "__ignore__"
+        name = word if word in RESERVED else name
         value = int(key[1:], 16) if key[0] == "#" else int(key)
         if value in values:
             raise ValueError(f"{path}, line {number}: {key} has a name already")
