@@ -4,8 +4,8 @@
     torchrun --nproc_per_node N main_0_extract_masks.py ...      # one share of the images each
 
 Run it again after any interruption: it makes what is missing. Exit status: 0 all maps are there,
-1 some images could not be read, or disk or GPU are full, 2 a mistake in the config,
-130 stopped by Ctrl-C.
+1 images, lists or weights are missing or cannot be read, or disk or GPU are full, 2 a mistake in
+the config, 130 stopped by Ctrl-C.
 """
 
 import sys
@@ -23,7 +23,7 @@ from mgcl.masks.store import MaskStore, is_store
 
 def main(argv: list[str]) -> int:
     """Cut what the config names and return the exit status."""
-    constants = config.load_or_exit(argv)
+    constants = config.load_or_exit(argv, prog="python main_0_extract_masks.py")
     try:
         images = images_to_cut(constants)
         device = choose_device(constants.run.device)
@@ -38,10 +38,12 @@ def main(argv: list[str]) -> int:
     except KeyboardInterrupt:
         console.fail("stopped; run it again to make the rest")
         return console.INTERRUPTED
-    except (ValueError, FileNotFoundError) as error:
-        console.fail(error)
-        return console.USAGE
-    except (MemoryError, DiskFullError) as error:  # the memory of the GPU
+    except (
+        ValueError,
+        FileNotFoundError,
+        MemoryError,
+        DiskFullError,
+    ) as error:  # memory: the GPU's
         console.fail(error)
         return console.WRONG
     except OSError as error:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str]) -> int:
     """Train; the exit status is 0 when all epochs are done."""
-    configs = load_runs_or_exit(argv, prog="main_1_mgcl_train.py")
+    configs = load_runs_or_exit(argv, prog="python main_1_mgcl_train.py")
     try:
         device = choose_device(configs[0].run.device)
         with distributed.session(device):

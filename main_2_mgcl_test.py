@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str]) -> int:
     """Test; the exit status is 1 if something is missing or a demanded margin is not reached."""
-    configs = load_runs_or_exit(argv, prog="main_2_mgcl_test.py")
+    configs = load_runs_or_exit(argv, prog="python main_2_mgcl_test.py")
     try:
         device = choose_device(configs[0].run.device)
         with distributed.session(device):

@@ -1,7 +1,6 @@
 """The package's programs by one name: `mgcl COMMAND ...` once installed, or `python -m mgcl ...`.
 
-They stand beside the three numbered scripts. A command is imported when it is asked for, so that
-this list costs nothing.
+A command is imported when it is asked for, so that this list costs nothing.
 """
 
 import difflib
@@ -11,6 +10,9 @@ from collections.abc import Callable, Sequence
 from mgcl import __version__, console
 
 COMMANDS = {
+    "extract": "main_0_extract_masks.py: images -> mask maps",
+    "train": "main_1_mgcl_train.py: episodes -> checkpoints",
+    "test": "main_2_mgcl_test.py: checkpoints -> scores, report",
     "synthetic": "write the synthetic benchmark, nothing to download",
     "prepare": "make a benchmark from downloads or one's own images",
     "check": "name everything that is wrong with a data set",
@@ -43,14 +45,36 @@ def main(argv: Sequence[str]) -> int:
     for length in (2, 1):
         name = " ".join(argv[:length])
         if name in COMMANDS:
-            return find(name)(list(argv[length:]))
+            return _start(name, list(argv[length:]))
     console.fail(f"no command {argv[0]!r}: {_nearest(argv)}")
     return console.USAGE
+
+
+def _start(name: str, words: list[str]) -> int:
+    """Run a command, whose usage lines say how it was called."""
+    by = "python -m mgcl" if sys.argv[0].endswith("__main__.py") else "mgcl"
+    console.set_called(f"{by} {name}")
+    try:
+        return find(name)(words)
+    finally:
+        console.set_called("")
 
 
 def find(name: str) -> Callable[[list[str]], int]:
     """The main function of a command, imported now."""
     match name:
+        case "extract":
+            from main_0_extract_masks import main as extract
+
+            return extract
+        case "train":
+            from main_1_mgcl_train import main as train
+
+            return train
+        case "test":
+            from main_2_mgcl_test import main as test
+
+            return test
         case "synthetic":
             from mgcl.datasets.synthetic.command import main as synthetic
 
@@ -97,7 +121,6 @@ def find(name: str) -> Callable[[list[str]], int]:
 def overview() -> str:
     """The commands with a line each, and the exit statuses."""
     lines = ["usage: mgcl COMMAND ... (mgcl COMMAND --help says more)"]
-    lines += ["beside main_0_extract_masks.py, main_1_mgcl_train.py, main_2_mgcl_test.py"]
     lines += ["", "commands:"]
     lines += [f"  {name:14} {text}" for name, text in COMMANDS.items()]
     lines += ["", "exit status:"] + [f"  {number:<4} {text}" for number, text in STATUSES.items()]

@@ -176,7 +176,9 @@ def _listed(names: Sequence[str]) -> str:
 
 def main(argv: Sequence[str]) -> int:
     """Command line: export a checkpoint under the authors' names."""
-    parser = argparse.ArgumentParser(prog="python -m mgcl.checkpoint", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog=console.called("python -m mgcl.checkpoint"), description=__doc__
+    )
     commands = parser.add_subparsers(required=True)
     export = commands.add_parser("export", help="write a checkpoint under the authors' names")
     export.add_argument("checkpoint", type=Path)

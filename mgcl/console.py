@@ -26,12 +26,22 @@ STOPPED = 75  # by a signal, and saved: to be started again (EX_TEMPFAIL of syse
 INTERRUPTED = 130  # by Ctrl-C, as shells report it
 
 _YELLOW, _RED = "33", "31"
-_settings = {"quiet": False}
+_settings: dict[str, Any] = {"quiet": False, "called": ""}
 
 
 def set_quiet(quiet: bool) -> None:
     """Whether this process keeps its words and bars to itself; warnings and errors stay."""
     _settings["quiet"] = quiet
+
+
+def set_called(command: str) -> None:
+    """How the running program was called, "mgcl train"; empty: as its file is."""
+    _settings["called"] = command
+
+
+def called(by_file: str) -> str:
+    """What a usage line starts with: "mgcl train", or "python main_1_mgcl_train.py" as given."""
+    return _settings["called"] or by_file
 
 
 def add_quiet(parser: argparse.ArgumentParser) -> None:

@@ -18,6 +18,13 @@ MODULES = {
     "mgcl.config_reference": "mgcl.config",
 }
 
+
+def moved(module: str) -> int:
+    """Say what a command is called now; its exit status."""
+    console.fail(f"this command has moved: python -m {MODULES[module]}")
+    return console.USAGE
+
+
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 

@@ -14,7 +14,8 @@ FILES = sorted([*REPOSITORY.glob("mgcl/**/*.py"), *REPOSITORY.glob("main_*.py")]
 
 # From the top: rooms in one row do not know of each other, and each imports lower rows only.
 FLOORS: list[set[str]] = [
-    {"main_0_extract_masks", "main_1_mgcl_train", "main_2_mgcl_test", "mgcl.__main__"},
+    {"mgcl.__main__"},
+    {"main_0_extract_masks", "main_1_mgcl_train", "main_2_mgcl_test"},
     {"mgcl.sweep"},
     {"mgcl.predict", "mgcl.report", "mgcl.train"},
     {"mgcl.visualize"},
@@ -22,7 +23,7 @@ FLOORS: list[set[str]] = [
     {"mgcl.engine"},
     {"mgcl.datasets"},
     {"mgcl.masks", "mgcl.model"},
-    {"mgcl.config", "mgcl.checkpoint"},
+    {"mgcl.config", "mgcl.checkpoint", "mgcl.config_reference"},
     {"mgcl.old_names"},
     {"mgcl.images", "mgcl.console", "mgcl.metrics"},
     {"mgcl.files", "mgcl.device", "mgcl.distributed", "mgcl.workers"},
@@ -151,13 +152,13 @@ def test_the_house_keeps_its_size():
     assert len([p for p in FILES if p.parent.name == "mgcl"]) <= 12
 
 
-def test_no_module_imports_a_main():
+def test_only_the_list_of_commands_imports_a_main():
     mains = [p.stem for p in FILES if p.stem.startswith("main_")]
-    assert [p.name for p in FILES if uses(p, *mains)] == []
+    assert [module_name(p) for p in FILES if uses(p, *mains)] == ["mgcl.__main__"]
 
 
 def test_only_mains_and_builders_see_the_config():
-    programs = {name for row in FLOORS[:4] for name in row} | {"mgcl.config"}
+    programs = {name for row in FLOORS[:5] for name in row} | {"mgcl.config"}
     seeing = {module_name(p) for p in FILES if uses(p, "mgcl.config")}
     started = {module_name(p) for p in FILES if '__name__ == "__main__"' in p.read_text()}
     assert {m for m in seeing if room(m) not in programs} - started - BUILDERS == set()

@@ -10,14 +10,14 @@ import pytest
 from mgcl import __version__, console
 from mgcl.__main__ import COMMANDS, STATUSES, find, main
 from mgcl.config import load, load_or_exit
+from mgcl.old_names import MODULES
 from tests.small_run import REPOSITORY
 from tests.test_architecture import FILES, module_name
 
 
 def test_every_program_is_a_command_and_every_command_a_program():
-    files = [p for p in FILES if not p.name.startswith("main_")]
-    programs = {module_name(p) for p in files if '__name__ == "__main__"' in p.read_text()}
-    started = {name.removesuffix(".__main__") for name in programs - {"mgcl.__main__"}}
+    programs = {module_name(p) for p in FILES if '__name__ == "__main__"' in p.read_text()}
+    started = {name.removesuffix(".__main__") for name in programs - {"mgcl.__main__", *MODULES}}
     mains = {find(name).__module__ for name in COMMANDS}
     assert started == {name.removesuffix(".command").removesuffix(".reference") for name in mains}
 
@@ -35,7 +35,7 @@ def test_a_command_hands_its_words_on_and_its_status_back(tmp_path, capsys):
     words = ["--to", str(tmp_path), "--train", "1", "--val", "1", "--size", "32", "--quiet"]
     assert main(["synthetic", *words]) == console.DONE
     assert (tmp_path / "splits").is_dir() and capsys.readouterr().out == ""
-    assert main(["masks", "show", str(tmp_path / "none")]) == console.USAGE
+    assert main(["masks", "show", str(tmp_path / "none")]) == console.WRONG
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,9 @@ def test_the_package_takes_all_its_folders_and_scripts():
     setuptools = built["tool"]["setuptools"]
     folders = {p.parent for p in REPOSITORY.glob("mgcl/**/*.py")}
     assert all((folder / "__init__.py").exists() for folder in folders)
-    assert setuptools["packages"]["find"]["include"] == ["mgcl", "mgcl.*"]
+    names = {".".join(folder.relative_to(REPOSITORY).parts) for folder in folders}
+    assert set(setuptools["packages"]) == names | {"mgcl.presets"}
+    assert setuptools["package-dir"] == {"mgcl.presets": "configs"}
     assert set(setuptools["py-modules"]) == {path.stem for path in REPOSITORY.glob("main_*.py")}
     assert setuptools["dynamic"]["version"] == {"attr": "mgcl.__version__"}
 
@@ -105,3 +107,26 @@ def test_quiet_is_a_short_form_and_silences_words_alone(capsys):
     said = capsys.readouterr()
     assert (said.out, said.err) == ("again\n", "warning: odd\n")
     assert "TQDM_DISABLE" not in os.environ
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_command_that_was_moved_says_where_it_is(name):
+    words = [sys.executable, "-m", name, "some", "words"]
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == console.USAGE
+    assert done.stderr == f"error: this command has moved: python -m {MODULES[name]}\n"
+
+
+@pytest.mark.parametrize(
+    "words, called",
+    [
+        (["-m", "mgcl", "train"], "python -m mgcl train"),
+        (["main_1_mgcl_train.py"], "python main_1_mgcl_train.py"),
+        (["-m", "mgcl", "config"], "python -m mgcl config"),
+        (["-m", "mgcl.config"], "python -m mgcl.config"),
+    ],
+)
+def test_usage_says_how_the_program_was_called(words, called):
+    line = [sys.executable, *words, "--help"]
+    done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"usage: {called} [")

@@ -262,7 +262,7 @@ def test_every_document_is_named_in_the_readme():
 
 
 def test_the_reference_of_constants_is_up_to_date():
-    """Else: python -m mgcl.config > docs/config.md."""
+    """Else: python -m mgcl.config --markdown > docs/config.md."""
     assert (REPOSITORY / "docs/config.md").read_text() == reference.to_markdown()
 
 

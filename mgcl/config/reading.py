@@ -6,10 +6,12 @@ allowed.
 """
 
 import argparse
+import difflib
 import json
 import re
+import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,31 +20,39 @@ from pydantic import ValidationError, create_model
 from pydantic_settings import CliSettingsSource, SettingsError
 
 from mgcl import console, old_names
+from mgcl.config.compare import marks
 from mgcl.config.sections import Config, Section
 
-DEFAULT_CONFIG = Path("configs/isaid_resnet50.toml")
+DEFAULT_CONFIG = "isaid_resnet50"
+# Where the presets are: here, in the installed package, in a checkout.
+PRESETS = (
+    Path("configs"),
+    Path(__file__).resolve().parents[1] / "presets",
+    Path(__file__).resolve().parents[2] / "configs",
+)
 
 
 class ConfigError(ValueError):
     """A constant that cannot be used; the message names the key, the value and what is allowed."""
 
 
-def load(argv: Sequence[str], *, prog: str | None = None) -> Config:
+def load(argv: Sequence[str], *, prog: str | None = None, name_run: bool = True) -> Config:
     """Read the file after `--config` and the overrides in `argv`.
 
     Args:
         argv: command-line words, without the program's name.
-        prog: the program's name in `--help`.
+        prog: the program in `--help`, as it is called by its file.
+        name_run: give a run without a name that of its file, fold and seed.
 
     Raises:
         ConfigError: unknown key, wrong type, impossible value, missing or broken file.
         SystemExit: after `--help`.
     """
     usage = "%(prog)s [--config FILE] [--quiet] [--section.key VALUE ...]"
+    prog = console.called(prog or Path(sys.argv[0]).name)
     parser = argparse.ArgumentParser(prog=prog, usage=usage, allow_abbrev=False)
-    parser.add_argument(
-        "--config", type=Path, default=DEFAULT_CONFIG, help=f"TOML file (default: {DEFAULT_CONFIG})"
-    )
+    text = f"TOML file, or the name of a preset (default: {DEFAULT_CONFIG})"
+    parser.add_argument("--config", metavar="FILE", default=DEFAULT_CONFIG, help=text)
     command_line: CliSettingsSource[Any] = CliSettingsSource(Config, root_parser=parser)
     parser.add_argument("--quiet", action="store_true", help="short for --run.quiet true")
     short = {"--quiet": ["--run.quiet", "true"]}
@@ -50,7 +60,7 @@ def load(argv: Sequence[str], *, prog: str | None = None) -> Config:
     words, unknown = parser.parse_known_args([w for word in argv for w in short.get(word, [word])])
     if unknown:
         raise ConfigError(_unknown_word(unknown[0]))
-    path = Path(words.config)
+    path = find_config(words.config)
     constants = _checked(path)
     try:
         config = Config(_cli_settings_source=command_line(parsed_args=words), **constants)  # type: ignore[call-arg]
@@ -59,7 +69,7 @@ def load(argv: Sequence[str], *, prog: str | None = None) -> Config:
     except SettingsError as error:  # a value that is begun as JSON and is none
         text = f"command line: {error} ({error.__cause__}): write a list of numbers as 1,5"
         raise ConfigError(text) from None
-    if config.run.name:
+    if config.run.name or not name_run:
         return config
     name = f"{path.stem}_fold{config.data.fold}_seed{config.train.seed}"
     return with_values(config, run={"name": name})
@@ -95,16 +105,34 @@ def with_values(config: Config, **sections: dict[str, Any]) -> Config:
     return Config(**values)
 
 
+def find_config(name: str | Path) -> Path:
+    """The file of an experiment: itself, or that of a preset's name.
+
+    `isaid_resnet50` is configs/isaid_resnet50.toml here, else the one that came with the package.
+
+    Raises:
+        ConfigError: no such file; the message names the nearest preset.
+    """
+    path = Path(name)
+    if path.is_file() or path.suffix or path.parent != Path("."):
+        found = [path] if path.exists() else []
+    else:
+        found = [preset for folder in PRESETS if (preset := folder / f"{name}.toml").is_file()]
+    if found:
+        return found[0]
+    presets = sorted({p.stem for folder in PRESETS for p in folder.glob("*.toml")})
+    near = _or(difflib.get_close_matches(path.stem, presets, n=1))
+    raise ConfigError(f"no config file {name}{near}; presets: {', '.join(presets)}")
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """Constants of a TOML file as nested dicts.
 
     Raises:
-        ConfigError: no such file, or not TOML.
+        ConfigError: it cannot be read, or is not TOML.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise ConfigError(f"no config file {path}: pass --config configs/NAME.toml") from None
     except (ValueError, RecursionError, OSError) as error:
         raise ConfigError(f"config file {path} cannot be read: {error}") from None
 
@@ -144,11 +172,29 @@ def _each_seed(argv: Sequence[str]) -> list[list[str]]:
 def _unknown_word(word: str) -> str:
     if not word.startswith("-"):
         return f"unexpected {word!r}: write --section.key VALUE, a list of numbers as 1,5"
-    section = word.lstrip("-").partition(".")[0]
+    name = word.lstrip("-").partition("=")[0]
+    section = name.partition(".")[0]
     field = Config.model_fields.get(section)
     known: Any = field.annotation if field else Config
     names = ", ".join(known.model_fields)
-    return f"unknown option {word}; {section if field else 'sections'}: {names}"
+    near = _or(f"--{constant}" for constant in _near(name))
+    return f"unknown option {word}{near}; {section if field else 'sections'}: {names}"
+
+
+def _near(name: str) -> list[str]:
+    """Constants that a mistyped "section.key", or a key alone, may mean."""
+    known = list(marks())
+    section, _, key = name.rpartition(".")
+    same = [constant for constant in known if constant.endswith(f".{key}")]
+    if not section and same:
+        return same
+    return difflib.get_close_matches(name, same or known, n=1)
+
+
+def _or(names: Iterable[str]) -> str:
+    """Names as a question; nothing if there are none."""
+    text = " or ".join(names)
+    return f" (do you mean {text}?)" if text else ""
 
 
 def explain(error: ValidationError) -> str:
@@ -159,7 +205,9 @@ def explain(error: ValidationError) -> str:
         section = Config.model_fields.get(parents[0]) if parents else None
         known: Any = section.annotation if section else Config
         if mistake["type"] == "extra_forbidden":
-            text = f"unknown key; known: {', '.join(known.model_fields)}"
+            near = [] if parents else difflib.get_close_matches(key, Config.model_fields, n=1)
+            near = near or _near(".".join([*parents, key]))
+            text = f"unknown key{_or(near)}; known: {', '.join(known.model_fields)}"
         elif mistake["type"] == "model_type":
             text = f"a section has keys: write {key}.KEY (given: {mistake['input']!r})"
         else:

@@ -44,7 +44,9 @@ class Findings(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Check what the config names; prints a table and returns the exit status."""
-    config = load_or_exit(sys.argv[1:] if argv is None else argv, prog="mgcl.datasets.check")
+    config = load_or_exit(
+        sys.argv[1:] if argv is None else argv, prog="python -m mgcl.datasets.check"
+    )
     try:
         bench = sets.benchmark(config)
         bench.test_class_ids(config.data.fold)

@@ -177,8 +177,10 @@ def _key(path: Path, folder: Path) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status 0: all converted; 1: some files were left out; 2: nothing to do it with."""
-    parser = argparse.ArgumentParser(prog="python -m mgcl.masks.convert", description=__doc__)
+    """Exit status 0: all converted; 1: files were left out, or none are there."""
+    parser = argparse.ArgumentParser(
+        prog=console.called("python -m mgcl.masks.convert"), description=__doc__
+    )
     parser.add_argument(
         "folder", type=Path, help="folder with the authors' pickles, searched below"
     )
@@ -189,12 +191,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.set_quiet(words.quiet)
     try:
         made, found, left_out = convert(words.folder, words.to, workers=words.workers)
-    except OSError as error:
+    except (ValueError, OSError) as error:
         console.fail(error)
         return console.WRONG
-    except ValueError as error:
-        console.fail(error)
-        return console.USAGE
     console.say(f"{made} made, {found} were there, {len(left_out)} left out -> {words.to}")
     return 1 if left_out else 0
 

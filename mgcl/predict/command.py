@@ -141,7 +141,7 @@ def _label_id(word: str) -> int | str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m mgcl.predict",
+        prog=console.called("python -m mgcl.predict"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

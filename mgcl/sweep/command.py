@@ -140,7 +140,7 @@ def find_devices(wanted: str) -> list[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m mgcl.sweep",
+        prog=console.called("python -m mgcl.sweep"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Behind --, constants for every run: -- --train.lr 0.005 --run.root runs/lr",

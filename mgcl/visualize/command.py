@@ -14,15 +14,20 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Draw one episode; exit status 0, or 2 for a mistake."""
+    """Draw one episode; exit status 0, 1 if something is missing, or 2 for a mistake."""
+    from mgcl.checkpoint import CheckpointError
     from mgcl.config import load, with_values
+    from mgcl.masks.store import MaskStoreError
 
     words, constants = _parser().parse_known_args(sys.argv[1:] if argv is None else argv)
     try:
-        config = load(constants, prog="python -m mgcl.visualize")
+        config = load(constants, prog=console.called("python -m mgcl.visualize"))
         console.set_quiet(config.run.quiet)
         drawn = _draw(with_values(config, test={"max_episodes": 0}), words)
-    except (ValueError, OSError) as error:
+    except (CheckpointError, MaskStoreError, OSError) as error:
+        console.fail(error)
+        return console.WRONG
+    except ValueError as error:
         console.fail(error)
         return console.USAGE
     console.say(str(drawn))
@@ -59,7 +64,7 @@ def _draw(config: "Config", words: argparse.Namespace) -> Path:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m mgcl.visualize",
+        prog=console.called("python -m mgcl.visualize"),
         usage="%(prog)s --episode N [--shots K] [--checkpoint FILE] [--to FILE.png] "
         "[--config FILE] [--section.key VALUE ...]",
         description=__doc__,

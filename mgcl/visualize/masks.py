@@ -104,8 +104,10 @@ def _plot(path: Path, counts: np.ndarray, coverage: np.ndarray, shares: np.ndarr
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status 0, or 2 where there is nothing to show."""
-    parser = argparse.ArgumentParser(prog="python -m mgcl.visualize.masks", description=__doc__)
+    """Exit status 0, or 1 where there is nothing to show."""
+    parser = argparse.ArgumentParser(
+        prog=console.called("python -m mgcl.visualize.masks"), description=__doc__
+    )
     parser.add_argument("store", type=Path, help="folder of mask maps")
     parser.add_argument("keys", nargs="*", help=f"images to show (left out: {_SHOWN} of them)")
     parser.add_argument("--images", type=Path, help="folder with the images, searched below")
@@ -124,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _write_overlays(store, chosen, find_images(words.images, skip=is_store), words.to)
     except ValueError as error:
         console.fail(error)
-        return 2
+        return console.WRONG
     console.say(f"written to {words.to}")
     return 0
 

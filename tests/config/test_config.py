@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from mgcl import old_names
 from mgcl.config import (
     Config,
     ConfigError,
     load,
     load_or_exit,
     load_runs_or_exit,
+    reference,
     to_toml,
     with_values,
 )
@@ -67,6 +69,36 @@ def test_without_config_the_published_recipe_is_read(monkeypatch):
     assert load([]) == load(["--config", "configs/isaid_resnet50.toml"])
 
 
+def test_a_preset_is_found_by_its_name_here_first_and_then_where_it_came_with(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert load(["--config", "isaid_vgg16"]).model.backbone == "vgg16"
+    assert load([]).run.name == "isaid_resnet50_fold0_seed0"
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/isaid_vgg16.toml").write_text("[train]\nepochs = 3\n")
+    mine = load(["--config", "isaid_vgg16"])
+    assert (mine.train.epochs, mine.run.name) == (3, "isaid_vgg16_fold0_seed0")
+    (tmp_path / "mine").write_text("[train]\nepochs = 4\n")
+    assert load(["--config", "mine"]).train.epochs == 4
+
+
+@pytest.mark.parametrize("name", ["isaid_resnt50", "configs/isaid_resnet5.toml"])
+def test_a_mistyped_preset_is_refused_with_the_nearest(name):
+    with pytest.raises(ConfigError, match=f"{name} .do you mean isaid_resnet50.*presets: demo, "):
+        load(["--config", name])
+
+
+def test_an_old_name_is_understood_and_told_once(tmp_path, capsys):
+    old_names.tell.cache_clear()
+    for words in (["--test.cut", "0.3"], ["--test.cut=0.3"]):
+        assert load_text(tmp_path, "", *words).test.threshold == 0.3
+    told = "warning: --test.cut is called --test.threshold now\n"
+    assert capsys.readouterr().err == told
+    assert load_text(tmp_path, "[test]\ncut = 0.2\n").test.threshold == 0.2
+    assert capsys.readouterr().err == "warning: test.cut is called test.threshold now\n"
+
+
 def test_the_environment_sets_nothing(tmp_path, monkeypatch):
     for name in ("TRAIN", "train", "TRAIN__LR"):
         monkeypatch.setenv(name, '{"lr": 9.0}' if name.lower() == "train" else "9.0")
@@ -82,9 +114,10 @@ def test_a_run_without_a_name_is_called_by_file_fold_and_seed(tmp_path):
 @pytest.mark.parametrize(
     "text, said",
     [
-        ("[data]\nflod = 1\n", ["data.flod", "unknown", "fold", "benchmark"]),
-        ("[dat]\nfold = 1\n", ["dat", "unknown", "run, data, masks, model, train, test"]),
-        ("fold = 1\n", ["fold", "unknown", "run, data"]),
+        ("[data]\nflod = 1\n", ["data.flod", "unknown", "mean data.fold?", "benchmark"]),
+        ("[dat]\nfold = 1\n", ["dat", "mean data?", "run, data, masks, model, train, test"]),
+        ("fold = 1\n", ["fold", "unknown", "mean data.fold?", "run, data"]),
+        ("[data]\nlr = 1\n", ["data.lr", "mean train.lr?"]),
         ("train = 5\n", ["train", "section", "5"]),
     ],
 )
@@ -96,9 +129,14 @@ def test_an_unknown_key_of_a_file_is_refused_with_the_known_ones(tmp_path, text,
 @pytest.mark.parametrize(
     "words, said",
     [
-        ("--data.flod 1", ["--data.flod", "benchmark", "fold"]),
-        ("--dat.fold 1", ["--dat.fold", "run, data, masks, model, train, test"]),
-        ("--fold 1", ["--fold", "run, data"]),
+        ("--data.flod 1", ["--data.flod", "mean --data.fold?", "benchmark"]),
+        (
+            "--dat.fold 1",
+            ["--dat.fold", "mean --data.fold?", "run, data, masks, model, train, test"],
+        ),
+        ("--fold 1", ["--fold", "mean --data.fold?", "run, data"]),
+        ("--seed 1", ["--train.seed or --test.seed?"]),
+        ("--colour red", ["--colour; sections: run"]),
         ("--test.shots 1 5", ["'5'", "1,5"]),
     ],
 )
@@ -209,7 +247,7 @@ def test_a_script_prints_the_mistake_and_ends_with_status_2(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
-def test_a_preset_holds_every_constant_with_a_comment(path):
+def test_a_preset_holds_its_experiment_alone_and_a_comment_for_each_constant(path):
     lines = path.read_text().splitlines()
     section, found = "", []
     for above, line in zip(["", *lines], lines, strict=False):
@@ -218,8 +256,52 @@ def test_a_preset_holds_every_constant_with_a_comment(path):
         elif constant := re.match(r"(?:# )?(\w+) =", line):
             found.append((section, constant[1]))
             assert above.startswith("# "), f"{section}.{constant[1]} has no comment"
-    assert found == CONSTANTS
-    assert load(["--config", str(path)])
+    assert set(found) <= set(CONSTANTS) and len(found) <= 20 and len(lines) < 60
+    assert f"python -m mgcl.config configs/{path.name}" in lines[: lines.index("")][-1]
+
+
+COMMON = {"masks.generator": "superpixels", "model.backbone": "efficientnet_lite0"}
+COMMON |= {"data.image_size": 128, "data.workers": 2, "train.batch_size": 8}
+COMMON |= {"train.optimizer": "adam", "train.freeze_backbone": True, "train.loss": "ce+dice"}
+COMMON |= {"train.validation": "train_classes", "train.log_every": 50}
+COMMON |= {"test.threshold": "calibrated"}
+OTHERS = {
+    "own": {"data.benchmark": "own", "data.root": "data/own", "run.name": "own_fold0_seed0"},
+    "isaid_lite_cpu": {
+        **COMMON,
+        "run.name": "isaid_lite_cpu_fold0_seed0",
+        "data.min_object": 0.02,
+        "train.epochs": 10,
+        "train.episodes_per_epoch": 2400,
+        "train.lr": 0.0005,
+        "test.max_episodes": 600,
+    },
+    "demo": {
+        **COMMON,
+        "run.name": "demo",
+        "data.root": "data/demo",
+        "train.epochs": 6,
+        "train.episodes_per_epoch": 1600,
+        "train.lr": 0.001,
+        "train.calibration_episodes": 200,
+        "test.max_episodes": 200,
+        "test.must_beat_baselines": True,
+    },
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_preset_that_is_not_the_papers_differs_from_it_in_this_alone(name):
+    held, default = (
+        load(["--config", name]).model_dump(mode="json"),
+        Config().model_dump(mode="json"),
+    )
+    found = {
+        f"{section}.{key}": held[section][key]
+        for section, key in CONSTANTS
+        if held[section][key] != default[section][key]
+    }
+    assert found == OTHERS[name]
 
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
@@ -249,9 +331,9 @@ def test_a_published_preset_is_the_published_recipe(path):
     assert held == wanted
 
 
-def test_the_six_published_presets_the_demo_and_the_small_one_are_there():
+def test_there_are_the_six_published_presets_and_three_others():
+    assert {path.stem for path in PRESETS} == {path.stem for path in PUBLISHED} | OTHERS.keys()
     assert len(PUBLISHED) == 6
-    assert {path.stem for path in PRESETS} >= {"demo", "isaid_lite_cpu"}
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
@@ -260,6 +342,26 @@ def test_resolved_constants_read_back_as_they_were(path, tmp_path):
     again = load_text(tmp_path, to_toml(config))
     assert again == config
     assert tomllib.loads(to_toml(config))["run"]["name"] == config.run.name
+
+
+@pytest.mark.parametrize("words", [[], ["--markdown"], ["demo"], ["demo", "--data.fold", "2"]])
+def test_the_reference_has_every_constant_with_its_meaning(words, capsys):
+    assert reference.main(words) == 0
+    said = " ".join(re.sub(r"\n# ", "\n", capsys.readouterr().out).replace("\\", "").split())
+    for section, key in CONSTANTS:
+        meaning = Config.model_fields[section].annotation.model_fields[key].description
+        assert key in said and " ".join(meaning.split()) in said
+
+
+def test_a_printed_experiment_is_readable_back_and_names_no_run(tmp_path, capsys):
+    words = ["isaid_vgg16", "--data.fold", "2", "--test.shots", "3,4", "--data.lists_dir", "x y"]
+    assert reference.main(words) == 0
+    text = capsys.readouterr().out
+    again = load_text(tmp_path, text)
+    assert again == with_values(load(["--config", *words]), run={"name": "own_fold2_seed0"})
+    assert max(map(len, text.splitlines())) <= 100
+    assert reference.main(["isaid_vgg", "--data.fold", "2"]) == 2
+    assert reference.main(["isaid_vgg16", "--data.fold", "7"]) == 2
 
 
 def test_replacing_a_value_leaves_the_original_alone():

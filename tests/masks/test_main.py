@@ -101,22 +101,22 @@ def test_an_unreadable_image_is_named_and_the_status_tells(pictures):
 def test_other_options_in_the_same_folder_are_refused(pictures):
     run_main(*own(pictures))
     result = run_main(*own(pictures, "--masks.superpixel_scale", 90))
-    assert result.returncode == 2
+    assert result.returncode == 1
     assert "scale: there 50.0, wanted 90.0" in result.stderr
 
 
 @pytest.mark.parametrize(
-    "words, message",
+    "words, status, message",
     [
-        (["--masks.generator", "sam"], "https://dl.fbaipublicfiles.com"),
-        (["--masks.shard", "2/2"], "counts from 0 to 1"),
-        (["--masks.images", "nowhere"], "no images"),
-        (["--masks.colour", "1"], "unknown"),
+        (["--masks.generator", "sam"], 1, "https://dl.fbaipublicfiles.com"),
+        (["--masks.images", "nowhere"], 1, "no images"),
+        (["--masks.shard", "2/2"], 2, "counts from 0 to 1"),
+        (["--masks.colour", "1"], 2, "unknown"),
     ],
 )
-def test_a_mistake_ends_with_status_2_and_the_remedy(pictures, words, message):
+def test_what_is_missing_ends_with_status_1_and_a_mistake_with_2(pictures, words, status, message):
     result = run_main(*own(pictures), *words)
-    assert result.returncode == 2
+    assert result.returncode == status
     assert message in result.stderr and "Traceback" not in result.stderr
 
 

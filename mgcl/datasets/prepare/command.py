@@ -218,7 +218,7 @@ def _tell_result(
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m mgcl.datasets.prepare",
+        prog=console.called("python -m mgcl.datasets.prepare"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -113,7 +113,8 @@ def _write_tiff(path: Path, picture: np.ndarray) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns 0."""
     parser = argparse.ArgumentParser(
-        prog="python -m mgcl.datasets.synthetic", description=(__doc__ or "").splitlines()[0]
+        prog=console.called("python -m mgcl.datasets.synthetic"),
+        description=(__doc__ or "").splitlines()[0],
     )
     parser.add_argument("--to", type=Path, required=True, help="folder to write the tree into")
     parser.add_argument("--train", type=int, default=450, help="training scenes (%(default)s)")
