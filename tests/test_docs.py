@@ -175,6 +175,7 @@ def box(tmp_path_factory) -> Path:
     (root / "data/isaid").symlink_to(demo)
     (demo / "masks_sam").symlink_to(demo / "masks_superpixels")
     _write_own(root, demo)
+    _write_loveda(root / "data/loveda", demo)
     _write_downloads(root / "downloads", demo)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
@@ -197,6 +198,21 @@ def _write_own(root: Path, demo: Path) -> None:
         label = demo / f"train/semantic_png/{path.stem}_instance_color_RGB.png"
         ids = np.array(Image.open(label))
         Image.fromarray((ids > 0) * (1 + ids % 2)).save(root / "labels" / path.name)
+
+
+def _write_loveda(root: Path, demo: Path) -> None:
+    """A tree as the record of docs/extending.md describes it."""
+    record = (REPOSITORY / "docs/extending.md").read_text().partition("```json\n")[2]
+    root.mkdir()
+    (root / "benchmark.json").write_text(record.partition("```")[0])
+    for split, folder in (("train", "Train"), ("val", "Val")):
+        for number, path in enumerate(sorted(demo.glob(f"{split}/images/*.png"))[:18]):
+            tree = root / folder / ("Urban", "Rural")[number % 2]
+            for name in ("images_png", "masks_png"):
+                (tree / name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, tree / "images_png" / f"{number}.png")
+            ids = np.array(Image.open(path))[..., 0] // 128 + np.uint8(1 + number % 6)
+            Image.fromarray(ids.astype(np.uint8)).save(tree / "masks_png" / f"{number}.png")
 
 
 def _write_downloads(root: Path, demo: Path) -> None:

@@ -1,12 +1,16 @@
-"""Benchmarks of one's own: any classes, any number of folds, in a tree like iSAID-5i's.
+"""Benchmarks: classes, folds, and where the files lie; the paper's two, and any of one's own.
 
-`python -m mgcl.datasets.prepare own` writes one; `benchmark.json` in its root says what it is.
+`benchmark.json` in a data root says what one's own is (docs/extending.md has an example). `prepare
+own` writes one for a tree like iSAID-5i's; for a tree that is there already one writes it by hand,
+and `prepare lists` makes its lists. `data.benchmark = "own"` trains on it.
 """
 
 import os
 import re
+import string
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -30,8 +34,10 @@ class Benchmark:
     """Classes, folds and file layout of one few-shot benchmark.
 
     Class ids are 0-based everywhere in the code; label images and list lines hold class id + 1,
-    and 0 there is background. In the patterns, {split} is "train" or "val", {name} the image's
-    name and {scene} the name without its number (UC Merced's folders).
+    and 0 there is background, unless `label_values` says otherwise. In the patterns, {split} is
+    "train" or "val" (or what `split_folders` calls them), {name} the image's name, {folder} and
+    {stem} that name before and after its last slash, and {scene} the name without its number (UC
+    Merced's folders).
     """
 
     name: str
@@ -43,6 +49,11 @@ class Benchmark:
     palette: tuple[tuple[int, int, int], ...] = ()  # RGB label colours in id order, if any
     background_ids: tuple[int, ...] = ()  # further label ids that count as background
     cycle_classes: bool = False  # training cycles through the classes instead of the list
+    label_values: tuple[tuple[int, int], ...] = ()
+    """Pairs of a value in the label files and the id that it means: class id + 1, 0 background, 255
+    ignored; () where values are ids. A colour's value is r * 65536 + g * 256 + b."""
+    label_colours: bool = False  # whether these values are colours
+    split_folders: tuple[str, str] = SPLITS
 
     def image_path(self, root: str | os.PathLike[str], split: str, name: str) -> Path:
         """Path of the image `name` of `split` below `root`."""
@@ -54,7 +65,7 @@ class Benchmark:
 
     def mask_key(self, split: str, name: str) -> str:
         """What identifies an image, in the mask store and elsewhere."""
-        return self._fill(self.mask_key_pattern, split, name)
+        return self._fill(self.mask_key_pattern, split, name, folders=SPLITS)
 
     def test_class_ids(self, fold: int) -> tuple[int, ...]:
         """0-based ids of the novel classes of `fold`."""
@@ -77,11 +88,35 @@ class Benchmark:
         """Every value that a label image may hold."""
         return (*range(len(self.class_names) + 1), *self.background_ids, IGNORE_ID)
 
-    def _fill(self, pattern: str, split: str, name: str) -> str:
+    def _fill(
+        self, pattern: str, split: str, name: str, folders: tuple[str, str] | None = None
+    ) -> str:
         check_name(name)
         if split not in SPLITS:
             raise ValueError(f"split {split!r}: must be one of {', '.join(SPLITS)}")
-        return pattern.format(split=split, name=name, scene=name[:-2])
+        folder, _, stem = name.rpartition("/")
+        place = (folders or self.split_folders)[SPLITS.index(split)]
+        return pattern.format(split=place, name=name, scene=name[:-2], folder=folder, stem=stem)
+
+
+PLACES = ("split", "name", "folder", "stem", "scene")
+
+
+def check_pattern(pattern: str) -> None:
+    """Refuse a pattern that leads out of the data root or tells no image from another.
+
+    Raises:
+        ValueError: what is wrong.
+    """
+    try:
+        fields = {field for _, field, _, _ in string.Formatter().parse(pattern)} - {None}
+    except ValueError as error:
+        raise ValueError(f"{pattern!r} is no pattern of a path: {error}") from None
+    if not fields <= {*PLACES} or not ("name" in fields or {"folder", "stem"} <= fields):
+        raise ValueError(
+            f"{pattern!r} must hold {{name}}, or {{folder}} and {{stem}}; {{split}} may be in it"
+        )
+    check_name(string.Formatter().vformat(pattern, (), dict.fromkeys(PLACES, "x")))
 
 
 def check_name(name: str) -> None:
@@ -135,16 +170,34 @@ BENCHMARKS = {
 }  # fmt: skip
 
 
-class _Facts(BaseModel):
+_IMAGE, _LABEL = "{split}/images/{name}.png", "{split}/labels/{name}.png"
+_VALUE = re.compile(r"#[0-9a-fA-F]{6}|[0-9]{1,5}")
+
+
+class _Splits(BaseModel):
+    """What the tree calls the folders of its splits."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    train: str = Field(default=SPLITS[0], min_length=1)
+    val: str = Field(default=SPLITS[1], min_length=1)
+
+
+class _Record(BaseModel):
     """What `benchmark.json` holds."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
     class_names: list[str] = Field(min_length=2, max_length=254)
-    folds: list[list[int]] = Field(min_length=2)
+    folds: list[list[int] | list[str]] = Field(min_length=2)
+    """Novel classes of each fold, by name or by place in the list of names, from 0."""
+    image: str = _IMAGE
+    label: str = _LABEL
+    splits: _Splits = _Splits()
+    label_values: dict[str, str] = {}
+    """Value in the label files, or #colour, -> class, "background" or "ignore"."""
 
 
 def write_benchmark(root: str | os.PathLike[str], benchmark: Benchmark) -> None:
-    """Write what `read_benchmark` reads."""
+    """Write what `read_benchmark` reads, of a benchmark in a tree like iSAID-5i's."""
     facts = {"class_names": benchmark.class_names, "folds": benchmark.folds}
     write_json(Path(root) / FILE, facts)
 
@@ -163,28 +216,83 @@ def read_benchmark(root: str | os.PathLike[str]) -> Benchmark:
     """
     path = Path(root) / FILE
     try:
-        facts = _Facts.model_validate_json(read_text(path))
+        record = _Record.model_validate_json(read_text(path))
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"no {path}: make it with python -m mgcl.datasets.prepare own, or set data.root"
+            f"no {path.absolute()}: make it with python -m mgcl.datasets.prepare own, write it by "
+            "hand for a tree that is there (docs/extending.md), or set data.root"
         ) from None
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, e['loc']))} {e['msg']}" for e in error.errors())
         raise ValueError(
             f"{path} describes no benchmark ({'; '.join(problems).strip()}): prepare it anew"
         ) from None
-    count, parts = len(facts.class_names), facts.folds
-    if sorted(c for fold in parts for c in fold) != list(range(count)) or not all(parts):
-        raise ValueError(f"{path}: its folds do not part its {count} classes: prepare it anew")
-    return _benchmark(tuple(facts.class_names), tuple(map(tuple, parts)))
+    try:
+        return _benchmark(record)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}. Correct it, or prepare it anew") from None
 
 
-def _benchmark(names: tuple[str, ...], folds: tuple[tuple[int, ...], ...]) -> Benchmark:
-    return Benchmark(
-        name="own",
-        class_names=names,
-        folds=folds,
-        image_pattern="{split}/images/{name}.png",
-        label_pattern="{split}/labels/{name}.png",
-        mask_key_pattern="{split}/{name}",
+def own_benchmark(
+    names: tuple[str, ...], folds: tuple[tuple[int, ...], ...], **places: Any
+) -> Benchmark:
+    """A benchmark of one's own; in a tree like iSAID-5i's unless `places` says otherwise."""
+    usual = {
+        "image_pattern": _IMAGE,
+        "label_pattern": _LABEL,
+        "mask_key_pattern": "{split}/{name}",
+    }
+    return Benchmark(name="own", class_names=names, folds=folds, **(usual | places))
+
+
+def _benchmark(record: _Record) -> Benchmark:
+    names = record.class_names
+    for name in names:
+        if not re.fullmatch(r"[\w.+-]+", name) or name in ("background", "ignore"):
+            raise ValueError(f"class {name!r} must be a word of letters, digits, _ . + -")
+    if len({*names}) != len(names):
+        raise ValueError("two classes have one name")
+    folds = tuple(tuple(_class_id(c, names) for c in fold) for fold in record.folds)
+    if sorted(c for fold in folds for c in fold) != list(range(len(names))) or not all(folds):
+        raise ValueError(f"its folds do not part its {len(names)} classes")
+    for pattern in (record.image, record.label):
+        check_pattern(pattern)
+    values, colours = _values(record.label_values, names)
+    return own_benchmark(
+        tuple(names),
+        folds,
+        image_pattern=record.image,
+        label_pattern=record.label,
+        mask_key_pattern="{split}/{name}" if "{split}" in record.image else "{name}",
+        label_values=values,
+        label_colours=colours,
+        split_folders=(record.splits.train, record.splits.val),
     )
+
+
+def _class_id(named: int | str, names: list[str]) -> int:
+    if isinstance(named, int):
+        return named
+    if named not in names:
+        raise ValueError(f"a fold holds {named!r}, which is no class")
+    return names.index(named)
+
+
+def _values(said: dict[str, str], names: list[str]) -> tuple[tuple[tuple[int, int], ...], bool]:
+    """Pairs of a value and an id, and whether the values are colours."""
+    if not said:
+        return (), False
+    ids = {"background": 0, "ignore": IGNORE_ID} | {name: i for i, name in enumerate(names, 1)}
+    pairs = []
+    for value, name in said.items():
+        if not _VALUE.fullmatch(value):
+            raise ValueError(f"label value {value!r} is neither a number nor a colour #RRGGBB")
+        if name not in ids:
+            raise ValueError(f"label value {value} means {name!r}, which is no class")
+        pairs.append((int(value[1:], 16) if value[0] == "#" else int(value), ids[name]))
+    lacking = [name for name in names if name not in said.values()]
+    if lacking:
+        raise ValueError(f"no label value means {', '.join(lacking)}")
+    if len({value[0] == "#" for value in said}) > 1:
+        raise ValueError("label values are either numbers or colours")
+    return tuple(pairs), next(iter(said))[0] == "#"

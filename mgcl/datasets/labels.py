@@ -31,6 +31,8 @@ def read_label(path: str | os.PathLike[str], benchmark: Benchmark) -> np.ndarray
         ValueError: it cannot be read, is packed with losses, or holds an id or colour that the
             benchmark does not know.
     """
+    if benchmark.label_values:
+        return _translated(path, benchmark)
     ids = decode_png(read_bytes(path, "label"), colour=False)
     if ids is None:
         stored = read_stored(path)
@@ -144,6 +146,19 @@ def listed(values: np.ndarray, *, colours: bool) -> str:
     found = np.unique(values)
     words = [f"#{value:06x}" if colours else str(value) for value in found[:_NAMED].tolist()]
     return ", ".join(words) + f" and {len(found) - _NAMED} more" * (len(found) > _NAMED)
+
+
+def _translated(path: str | os.PathLike[str], benchmark: Benchmark) -> np.ndarray:
+    """The ids of a label whose values mean what the benchmark's record says."""
+    values = read_values(path, colours=benchmark.label_colours)
+    ids, unknown = ids_of_values(values, dict(benchmark.label_values))
+    if unknown is not None:
+        word = f"#{unknown:06x}" if benchmark.label_colours else unknown
+        raise ValueError(
+            f"label {path} holds {word}, which label_values in benchmark.json does not name: add "
+            "it (as background or ignore if it is no class)"
+        )
+    return ids
 
 
 def _benchmark_ids(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mgcl.datasets.benchmarks import IGNORE_ID, Benchmark, _benchmark
+from mgcl.datasets.benchmarks import IGNORE_ID, Benchmark, own_benchmark
 from mgcl.datasets.labels import ids_of_values, read_values
 from mgcl.datasets.lists import uniform
 from mgcl.datasets.prepare.tiles import image_name
@@ -77,7 +77,7 @@ def make_benchmark(table: ClassTable, folds: int) -> Benchmark:
             "more in each, and at most 254 classes"
         )
     parts = np.array_split(np.arange(count), folds)
-    return _benchmark(table.names, tuple(tuple(part.tolist()) for part in parts))
+    return own_benchmark(table.names, tuple(tuple(part.tolist()) for part in parts))
 
 
 def read_ids(path: Path, table: ClassTable) -> np.ndarray:

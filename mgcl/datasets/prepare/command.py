@@ -3,6 +3,7 @@
     python -m mgcl.datasets.prepare isaid --images DIR --labels DIR --to data/isaid
     python -m mgcl.datasets.prepare dlrsd --images DIR --labels DIR --to data/dlrsd
     python -m mgcl.datasets.prepare own --images DIR --labels DIR --classes FILE --to data/own
+    python -m mgcl.datasets.prepare lists --root DIR    # of a tree that is there, by benchmark.json
 
 A tile (or a UC Merced image) is listed for each class that it shows with at least `--min-pixels`
 pixels. Run it again after an interruption: it makes what is missing. `--dry-run` counts only.
@@ -31,6 +32,7 @@ from mgcl.datasets.prepare.classes import (
     split_by_choice,
     split_by_name,
 )
+from mgcl.datasets.prepare.listing import write_lists_of
 from mgcl.datasets.prepare.look import tell_counts, tell_labels
 from mgcl.datasets.prepare.sources import find_pictures, split_of_folder
 from mgcl.datasets.prepare.tiles import (
@@ -77,6 +79,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     console.set_quiet(args.quiet)
     try:
+        if args.benchmark == "lists":
+            to = args.lists_dir or args.root / "splits"
+            how = {"min_pixels": args.min_pixels, "dry_run": args.dry_run}
+            return write_lists_of(args.root, to, **how)
         return _prepare(args)
     except (ValueError, OSError) as error:
         console.fail(error)
@@ -233,10 +239,7 @@ def _parser() -> argparse.ArgumentParser:
         kind.add_argument("--images", type=Path, required=True, help="folder with the images")
         kind.add_argument("--labels", type=Path, required=True, help="folder with the label PNGs")
         kind.add_argument("--to", type=Path, required=True, help="data root to write")
-        text = "pixels of a class that list an image for it (%(default)s)"
-        kind.add_argument("--min-pixels", type=int, default=MIN_PIXELS, help=text)
-        kind.add_argument("--dry-run", action="store_true", help="count, write nothing")
-        console.add_quiet(kind)
+        _add_common(kind)
         if name != "dlrsd":
             kind.add_argument("--size", type=int, default=256, help="side of a tile (%(default)s)")
             text = "pixels between two tiles (%(default)s)"
@@ -249,4 +252,16 @@ def _parser() -> argparse.ArgumentParser:
     kind.add_argument("--val-share", type=float, default=0.3, help=text)
     text = "which images these are: a folder in --images, or a file with a line for each name"
     kind.add_argument("--val", type=Path, help=text)
+    text = "write the lists of a tree that is there and whose benchmark.json says what it is"
+    kind = kinds.add_parser("lists", help=text, description=text)
+    kind.add_argument("--root", type=Path, required=True, help="data root, with benchmark.json")
+    kind.add_argument("--lists-dir", type=Path, help="where the lists go (<root>/splits)")
+    _add_common(kind)
     return parser
+
+
+def _add_common(kind: argparse.ArgumentParser) -> None:
+    text = "pixels of a class that list an image for it (%(default)s)"
+    kind.add_argument("--min-pixels", type=int, default=MIN_PIXELS, help=text)
+    kind.add_argument("--dry-run", action="store_true", help="count, write nothing")
+    console.add_quiet(kind)
