@@ -44,7 +44,7 @@ from mgcl.images import read
 from mgcl.images.raster import open_raster
 from mgcl.masks.convert import ForeignFile, read_cache
 from mgcl.masks.store import MaskStore
-from mgcl.predict.inputs import read_foreground
+from mgcl.predict.foreground import read_foreground
 from tests.small_run import REPOSITORY
 
 ISAID, DLRSD = BENCHMARKS["isaid"], BENCHMARKS["dlrsd"]

@@ -55,6 +55,9 @@ def join(parts: Sequence[Encoded]) -> Encoded:
 class FewShotNetwork(nn.Module):
     """Segments queries by supports in two steps; `forward` does both at once."""
 
+    pools = False
+    """Whether all supports give one answer; then one without foreground shows what is not meant."""
+
     def encode(self, images: Tensor, mask_maps: Tensor) -> Encoded:
         """Encode images, whether they serve as queries or as supports.
 

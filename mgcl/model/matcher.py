@@ -220,6 +220,8 @@ class EpisodeThreshold(nn.Module):
 class Matcher(FewShotNetwork):
     """Frozen features matched by one or more metrics, whose scores are averaged."""
 
+    pools = True
+
     def __init__(self, backbone: Backbone, *, trained: bool = False) -> None:
         """Without `trained` nothing is trained; with it a second metric, which `main_1` trains."""
         super().__init__()

@@ -1,71 +1,193 @@
-r"""Segment by example on the command line: a class marked in a few images, found in others.
+r"""Segment by example on the command line: classes marked in a few images, found in others.
 
-    python -m mgcl.predict --checkpoint runs/demo/best.pt \
-        --support image.png label.png --query folder/ another.tif 'more/*.png' --to out/
+    python -m mgcl.predict --support image.tif label.png --query scene.tif --to out/
 
-writes out/masks/NAME.png (0 and 255), out/overlays/NAME.png, out/overview.png and, of what made
-them, out/predict.json. No label is needed for the queries, and images may have any size. Exit
-status: 0 all is done, 1 some queries could not be read (they are named), 2 a mistake in what is
-asked for.
+finds with the matcher, which needs no training; `--checkpoint runs/demo/best.pt` takes a trained
+network. Written are, of each query, a class map (masks/, GeoTIFF in the scene's place), objects
+(objects/, GeoPackage or GeoJSON) and a picture (overlays/); overview.png shows all, predict.json
+says what made them. Images may have any size. Exit status: 0 all is done, 1 some queries could not
+be read or written (they are named), 2 a mistake in what is asked for.
 """
 
 import argparse
-import itertools
-import re
+import hashlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mgcl import console, old_names
-from mgcl.predict.load import WINDOW, load_predictor
+from mgcl import console, distributed, old_names
+from mgcl.files import DiskFullError
+from mgcl.predict.load import WINDOW, load_network
+from mgcl.predict.options import GENERATORS, OVERLAP, parser
 
 if TYPE_CHECKING:
-    from mgcl.predict.inputs import StoredMaps
-    from mgcl.predict.predictor import Predictor
+    from mgcl.predict.finder import Finder
     from mgcl.predict.results import Results
-    from mgcl.visualize.tiles import Tile
-
-SHOWN = 12  # queries in the overview
-GENERATORS = ("", "superpixels", "sam", "sam2", "none")  # of --masks; else it is a folder
+    from mgcl.predict.scene import Style
+    from mgcl.predict.showing import Shown
+    from mgcl.predict.supports import Supports
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Segment what the command line names; returns the exit status."""
     argv = old_names.in_words(sys.argv[1:] if argv is None else argv, old_names.OPTIONS)
-    words = _parser().parse_args(argv)
+    words = parser(__doc__).parse_args(argv)
     console.set_quiet(words.quiet)
     try:
         return _segment(words)
+    except DiskFullError as error:
+        console.fail(error)
+        return console.WRONG
     except (ValueError, OSError) as error:
         console.fail(error)
         return console.USAGE
 
 
 def _segment(words: argparse.Namespace) -> int:
-    from mgcl.predict.inputs import StoredMaps, find_queries, set_support
+    from mgcl.predict.finder import Finder
+    from mgcl.predict.inputs import StoredMaps, find_queries
+    from mgcl.predict.maps import colour_of
     from mgcl.predict.results import Results
+    from mgcl.predict.run import Run
+    from mgcl.predict.scale import Scale
+    from mgcl.predict.scene import Style
+    from mgcl.predict.showing import Cutter
 
-    pairs = _pairs(words.support)
-    queries = find_queries(words.query, results=words.to)
-    results = Results(words.to, probabilities=words.probabilities)
-    results.refuse_overwriting(queries, [*queries.values(), *itertools.chain(*pairs)])
+    supports = _supports(words)
+    read = supports.files()
+    labels = [given.label for given in supports.all_given() if given.label]
+    results = Results(words.to)
+    queries = find_queries(words.query, results=words.to, labels=labels)
+    results.refuse_overwriting(queries, [*queries.values(), *read])
     maps = None if words.masks in GENERATORS else StoredMaps(Path(words.masks))
-    predictor = load_predictor(
+    loaded = load_network(
         words.checkpoint,
         config=words.config,
         masks="none" if maps else words.masks,
         threshold=words.threshold,
-        window=words.window,
-        overlap=words.overlap,
         device=words.device,
     )
-    set_support(predictor, pairs, words.label_id, maps)
-    results.write_facts(**_facts(predictor, words))
-    tiles, unreadable = _predict_all(predictor, queries, results, maps)
-    _write_overview(words, predictor, tiles)
-    console.say(f"{len(queries) - unreadable} of {len(queries)} images segmented: {words.to}")
-    return console.WRONG if unreadable else console.DONE
+    finder = Finder(
+        loaded.model,
+        loaded.mask_generator,
+        image_size=loaded.image_size,
+        setup=loaded.setup,
+        overlap=words.overlap,
+        batch_size=loaded.batch_size,
+    )
+    scale = Scale(words.window, words.window_metres, console.say)
+    cutter = Cutter(
+        scale.support,
+        loaded.mask_generator,
+        maps=maps,
+        bands=words.bands,
+        max_windows=words.max_windows,
+        negatives=loaded.model.pools,
+    )
+    shown = cutter.show(supports)
+    finder.learn(shown.examples)
+    for line in shown.said:
+        console.say(line)
+    style = Style(
+        finder.names,
+        supports.colours(finder.names) or [colour_of(1)],
+        probabilities=words.probabilities,
+        objects=words.objects,
+        smooth=words.smooth,
+        min_area=words.min_area,
+        vote_share=loaded.vote_share,
+    )
+    facts = _facts(words, supports, shown, loaded, style)
+    if deleted := results.begin(facts):
+        console.say(f"{words.to}: the results of {deleted} queries were made otherwise: deleted")
+    total = _count_windows(finder, queries, words.window)
+    with console.progress(total=total, unit="window") as bar:
+        run = Run(
+            finder,
+            results,
+            style,
+            window=scale.query,
+            threshold=loaded.threshold,
+            bands=words.bands,
+            maps=maps,
+            share=words.shard or (distributed.rank(), distributed.world_size()),
+            on_windows=bar.update,
+        )
+        outcome = run.all(queries)
+    failed = sum(distributed.gather(outcome.failed))
+    if distributed.is_main():
+        _close(results, shown, style, words, len(queries), failed)
+    return console.WRONG if failed else console.DONE
+
+
+def _close(
+    results: "Results",
+    shown: "Shown",
+    style: "Style",
+    words: argparse.Namespace,
+    queries: int,
+    failed: int,
+) -> None:
+    """The picture and the words of the whole run."""
+    from mgcl.images.read import read_image
+    from mgcl.images.write import write_png
+    from mgcl.predict.layers import write_coco
+    from mgcl.predict.results import COCO, OVERVIEW
+    from mgcl.predict.summary import SHOWN, overview, totals
+
+    records = results.records()
+    found = totals(list(records.values()), style.names)
+    tiles = {name: read_image(results.tile(name)) for name in list(records)[:SHOWN]}
+    title = f"{words.checkpoint or 'matcher'}: {len(records)} of {queries} images"
+    if tiles:
+        picture = overview(shown.examples, tiles, found, style.colours, title)
+        write_png(words.to / OVERVIEW, picture)
+    plain = {
+        record["image"]: (words.to / record["files"]["objects"], tuple(record["size"]))
+        for record in records.values()
+        if not record["placed"] and record["files"].get("objects", "").endswith(".geojson")
+    }
+    if plain:
+        write_coco(words.to / COCO, plain, style.names)
+    results.close()
+    if len(records) > 1 or len(style.names) > 1:
+        for name, amounts in found.items():
+            console.say(f"{name}: {amounts}")
+    waiting = queries - failed - len(records)
+    if waiting > 0:
+        console.say(f"{waiting} images wait for bands of other processes")
+    console.say(f"{len(records)} of {queries} images segmented: {words.to}")
+
+
+def _supports(words: argparse.Namespace) -> "Supports":
+    from mgcl.predict.supports import of_pairs, read_supports
+
+    if (words.support is None) == (words.supports is None):
+        raise ValueError("give either --support IMAGE LABEL ... or --supports FOLDER or FILE.toml")
+    if words.supports is None:
+        supports = of_pairs(_pairs(words.support), label_id=words.label_id, field=words.field)
+    else:
+        supports = read_supports(words.supports)
+    constants = supports.constants
+    for name, value in constants.items():
+        if name not in _CONSTANTS:
+            raise ValueError(
+                f"{words.supports}: constants.{name}: there are {', '.join(_CONSTANTS)}"
+            )
+        if getattr(words, name) is None:
+            setattr(words, name, value)
+    words.window = WINDOW if words.window is None else words.window
+    words.overlap = OVERLAP if words.overlap is None else words.overlap
+    words.masks = words.masks or ""
+    if not 0 <= words.overlap < 1:
+        raise ValueError(f"--overlap {words.overlap}: a share of a window, 0 to below 1")
+    if not 16 <= words.window <= 16_384:
+        raise ValueError(f"--window {words.window}: it may span 16 to 16,384 pixels")
+    return supports
+
+
+_CONSTANTS = ("window", "window_metres", "overlap", "threshold", "masks")
 
 
 def _pairs(words: Sequence[Path]) -> list[tuple[Path, Path]]:
@@ -74,101 +196,52 @@ def _pairs(words: Sequence[Path]) -> list[tuple[Path, Path]]:
     return list(zip(words[::2], words[1::2], strict=True))
 
 
-def _predict_all(
-    predictor: "Predictor",
-    queries: Mapping[str, Path],
-    results: "Results",
-    maps: "StoredMaps | None",
-) -> tuple[list["Tile"], int]:
-    """Segment and write every query: tiles of the first few, number of those left out."""
-    from mgcl.predict.inputs import count_windows, predict_file
-    from mgcl.visualize.panels import found_side, found_tile
+def _count_windows(finder: "Finder", queries: Any, window: int) -> int:
+    """Windows that the images take; of an unreadable one none, it is named when its turn comes."""
+    from mgcl.images.read import image_size
 
-    tiles: list[Tile] = []
-    unreadable, side = 0, found_side(len(queries))
-    total = count_windows(predictor, queries.values())
-    with console.progress(total=total, unit="window") as bar:
-        for name, path in queries.items():
-            try:
-                image, prediction = predict_file(predictor, path, maps, bar.update)
-            except ValueError as error:
-                console.warn(f"left out: {error}")
-                unreadable += 1
-                continue
-            results.write(name, image, prediction)
-            if len(tiles) < SHOWN:
-                tiles.append(found_tile(name, image, prediction.mask, side=side))
-    return tiles, unreadable
+    total = 0
+    for path in queries.values():
+        try:
+            down, across = finder.grid(*image_size(path), window)
+        except (ValueError, OSError):
+            continue
+        total += len(down) * len(across)
+    return total
 
 
-def _facts(predictor: "Predictor", words: argparse.Namespace) -> dict[str, Any]:
-    generator = predictor.finder.mask_generator
+def _facts(
+    words: argparse.Namespace, supports: "Supports", shown: "Shown", loaded: Any, style: "Style"
+) -> dict[str, Any]:
+    """What makes the results; the queries are not among it."""
+    pixels = hashlib.sha256()
+    for name, examples in shown.examples.items():
+        pixels.update(name.encode())
+        for example in examples:
+            for array in example:
+                pixels.update(array.tobytes())
+    generator = loaded.mask_generator
     return {
-        "checkpoint": str(words.checkpoint),
-        "supports": [[str(path) for path in pair] for pair in _pairs(words.support)],
+        "checkpoint": str(words.checkpoint) if words.checkpoint else "matcher",
+        "weights": loaded.digest(),
+        "supports": [
+            [str(path) for path in (given.image, given.label) if path]
+            for given in supports.all_given()
+        ],
+        "support_pixels": pixels.hexdigest(),
         "label_id": words.label_id,
-        "threshold": predictor.threshold,
-        "vote_share": predictor.vote_share,
-        "window": predictor.window,
-        "image_size": predictor.finder.image_size,
-        "overlap": predictor.finder.overlap,
+        "classes": style.names,
+        "colours": style.colours,
+        "threshold": loaded.threshold,
+        "vote_share": loaded.vote_share,
+        "window": words.window,
+        "window_metres": words.window_metres,
+        "bands": words.bands,
+        "image_size": loaded.image_size,
+        "overlap": words.overlap,
         "masks": generator.spec if generator else words.masks or "none",
+        "probabilities": words.probabilities,
+        "objects": words.objects,
+        "smooth": words.smooth,
+        "min_area": words.min_area,
     }
-
-
-def _write_overview(
-    words: argparse.Namespace, predictor: "Predictor", tiles: Sequence["Tile"]
-) -> None:
-    from mgcl.images.write import write_png
-    from mgcl.predict.results import OVERVIEW
-    from mgcl.visualize.panels import overview
-
-    shots = len(predictor.examples)
-    title = f"{shots} support{'s' * (shots > 1)}, threshold {predictor.threshold:.2f}"
-    title += f", {words.checkpoint}"
-    write_png(words.to / OVERVIEW, overview(predictor.examples, tiles, title))
-
-
-def _threshold(word: str) -> float | str:
-    return word if word == "calibrated" else float(word)
-
-
-def _label_id(word: str) -> int | str:
-    if not re.fullmatch(r"\d+|#[0-9a-fA-F]{6}|all", word):
-        raise argparse.ArgumentTypeError(f"{word!r} is neither an id such as 7, #rrggbb nor all")
-    return int(word) if word.isdecimal() else word
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=console.called("python -m mgcl.predict"),
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("--checkpoint", type=Path, required=True, metavar="FILE", help="weights")
-    text = "pairs of an image and its label PNG; each support votes"
-    add(
-        "--support", type=Path, nargs="+", action="extend", required=True, metavar="FILE", help=text
-    )
-    text = "images, folders and quoted patterns"
-    add("--query", nargs="+", action="extend", required=True, metavar="PATH", help=text)
-    add("--to", type=Path, required=True, metavar="FOLDER", help="folder to write into")
-    text = "the class in the labels: an id (255 is ignored), '#rrggbb' or all (left out: the one)"
-    add("--label-id", type=_label_id, metavar="N", help=text)
-    text = "foreground is over this probability, or 'calibrated' (left out: as in training)"
-    add("--threshold", type=_threshold, metavar="X", help=text)
-    add("--probabilities", action="store_true", help="also write 16-bit PNGs, probability * 65535")
-    kinds = ", ".join(filter(None, GENERATORS))
-    text = f"{kinds}, or a folder of mask maps (left out: as in training)"
-    add("--masks", default="", metavar="KIND", help=text)
-    text = "pixels of the image that a window spans: the side of the training's tiles (%(default)s)"
-    add("--window", type=int, default=WINDOW, metavar="PIXELS", help=text)
-    text = "least share of a window that the next one covers again; less is faster (%(default)s)"
-    add("--overlap", type=float, default=0.5, metavar="SHARE", help=text)
-    text = "constants, for a checkpoint that holds none (the authors'), or other ones"
-    add("--config", type=Path, metavar="FILE", help=text)
-    add("--device", choices=("auto", "cuda", "cpu"), default="auto", help="(%(default)s)")
-    console.add_quiet(parser)
-    return parser

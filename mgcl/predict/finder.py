@@ -112,6 +112,12 @@ class Finder:
         """Of the classes that are known."""
         return list(self._classes)
 
+    @property
+    def votes(self) -> int:
+        """Maps of log-odds that a window gives: one a support, or one a class."""
+        each = [1 if self.model.pools else len(v.encoded) for v in self._classes.values()]
+        return sum(each)
+
     @torch.inference_mode()
     def learn(self, examples: Mapping[str, Sequence[Example]]) -> None:
         """Take and encode the supports of every class; they replace earlier ones.

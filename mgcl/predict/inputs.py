@@ -2,42 +2,51 @@
 
 import glob
 import itertools
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from mgcl.files import read_text
 from mgcl.images.find import find_files
-from mgcl.images.read import SUFFIXES, UnreadableImage, image_size, read_image
+from mgcl.images.read import SUFFIXES
 from mgcl.masks.store import MaskStore, is_store
-from mgcl.predict.foreground import read_foreground
-from mgcl.predict.predictor import Prediction, Predictor
-from mgcl.predict.results import KINDS, OVERVIEW
+from mgcl.predict.results import KINDS, OVERVIEW, WORK
+
+LABEL_FOLDERS = ("labels", "masks", "label", "mask", "annotations")
+LABEL_ENDINGS = ("_label", "_mask", "_labels", "-label", "-mask")
 
 
-def find_queries(words: Iterable[str], *, results: Path) -> dict[str, Path]:
+def find_queries(
+    words: Iterable[str], *, results: Path, labels: Collection[Path] = ()
+) -> dict[str, Path]:
     """Images by the name of their results, which no two share.
 
     A name is the path below the folder that was given, or the file's own, without suffix; where
     that is taken, with the suffix, or a number.
 
     Args:
-        words: files, folders (searched below) and patterns.
+        words: files, folders (searched below), patterns, and text files that hold a path a line.
         results: folder that results are written to; those of an earlier run are no queries.
+        labels: files that are labels; neither they nor, in folders, what is named like a label of
+            another image (in a folder `labels` or `masks`, or NAME_label.png) are queries.
 
     Raises:
         ValueError: a word names no image.
     """
-    made = [(results / name).resolve() for name in (*KINDS, OVERVIEW)]
+    made = [(results / name).resolve() for name in (*KINDS, OVERVIEW, WORK)]
+    known = {path.resolve() for path in labels}
     queries: dict[str, Path] = {}
     seen: set[Path] = set()
     taken: set[str] = set()
-    for word in words:
+    for word in _lines(words):
         root = Path(word)
-        found = [root] if root.is_file() else _search(word, made)
+        found = [root] if root.is_file() else _search(word, made, known)
         if not found:
-            raise ValueError(f"--query {word}: no image there ({' '.join(SUFFIXES)})")
+            raise ValueError(
+                f"--query {word}: no image there ({' '.join(SUFFIXES)}; looked in "
+                f"{root.absolute()})"
+            )
         for path in found:
             if path not in seen:
                 seen.add(path)
@@ -46,15 +55,39 @@ def find_queries(words: Iterable[str], *, results: Path) -> dict[str, Path]:
     return queries
 
 
-def _search(word: str, made: Sequence[Path]) -> list[Path]:
-    """Images below a folder, or of a pattern, but those that an earlier run made."""
+def _lines(words: Iterable[str]) -> Iterable[str]:
+    """The words, and the lines of those that are text files; their paths may start there."""
+    for word in words:
+        file = Path(word)
+        if file.suffix.lower() != ".txt" or not file.is_file():
+            yield word
+            continue
+        for line in map(str.strip, read_text(file).splitlines()):
+            if line and not line.startswith("#"):
+                below = file.parent / line
+                yield line if Path(line).exists() or not below.exists() else str(below)
+
+
+def _search(word: str, made: Sequence[Path], labels: Collection[Path]) -> list[Path]:
+    """Images below a folder, or of a pattern, but labels and those that an earlier run made."""
     folder = Path(word)
     if folder.is_dir():
         paths = find_files(folder, skip=is_store).images
+        paths = [p for p in paths if not _is_label(p, folder, {q.stem for q in paths})]
     else:
         paths = sorted(map(Path, glob.glob(word, recursive=True)))
         paths = [p for p in paths if p.suffix.lower() in SUFFIXES and p.is_file()]
+    paths = [p for p in paths if p.resolve() not in labels]
     return [p for p in paths if not any(p.resolve().is_relative_to(place) for place in made)]
+
+
+def _is_label(path: Path, root: Path, stems: Collection[str]) -> bool:
+    """Whether a file is named like the label of another image below the folder."""
+    folders = path.relative_to(root).parts[:-1]
+    beside = any(
+        path.stem.endswith(e) and path.stem.removesuffix(e) in stems for e in LABEL_ENDINGS
+    )
+    return beside or any(part.casefold() in LABEL_FOLDERS for part in folders)
 
 
 def _free_name(path: Path, taken: set[str]) -> str:
@@ -98,45 +131,3 @@ class StoredMaps:
                 f"{len(fitting)} mask maps of the name {image.stem} in {self.store.root}, need one"
             )
         return self.store.load(fitting[0])
-
-
-def set_support(
-    predictor: Predictor,
-    pairs: Sequence[tuple[Path, Path]],
-    label_id: int | str | None,
-    maps: StoredMaps | None,
-) -> None:
-    """Give the predictor the supports in pairs of files, image and label."""
-    predictor.set_support(
-        [read_image(image) for image, _ in pairs],
-        [read_foreground(label, label_id) for _, label in pairs],
-        [maps.load(image) for image, _ in pairs] if maps else None,
-    )
-
-
-def count_windows(predictor: Predictor, paths: Iterable[Path]) -> int:
-    """Windows that the images take; of an unreadable one none, it is named when its turn comes."""
-    total = 0
-    for path in paths:
-        with suppress(UnreadableImage):
-            total += predictor.count_windows(*image_size(path))
-    return total
-
-
-def predict_file(
-    predictor: Predictor,
-    path: Path,
-    maps: StoredMaps | None,
-    on_windows: Callable[[int], object],
-) -> tuple[np.ndarray, Prediction]:
-    """Segment an image file: the image and what is found.
-
-    Raises:
-        ValueError: image or mask map cannot be read; the message names the image.
-    """
-    image = read_image(path)
-    try:
-        mask_map = maps.load(path) if maps else None
-        return image, predictor.predict(image, mask_map, on_windows=on_windows)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None

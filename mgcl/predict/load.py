@@ -1,20 +1,102 @@
-"""A predictor from a checkpoint."""
+"""What segments: the network of a checkpoint, or the matcher, which needs none."""
 
+import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mgcl import old_names
 
 if TYPE_CHECKING:
+    from mgcl.engine.forward import Setup
+    from mgcl.masks.generator import MaskGenerator
+    from mgcl.model.fewshot import FewShotNetwork
     from mgcl.predict.predictor import Predictor
 
 
 WINDOW = 256  # pixels: the tiles of the benchmarks, on which their networks are trained
+BACKBONE = "efficientnet_lite0"  # of the matcher: its weights come with the package
+
+
+class Loaded(NamedTuple):
+    """A network and how it is asked."""
+
+    model: "FewShotNetwork"
+    mask_generator: "MaskGenerator | None"
+    image_size: int
+    setup: "Setup"
+    threshold: float
+    vote_share: float
+    batch_size: int
+
+    def digest(self) -> str:
+        """Of the weights."""
+        found = hashlib.sha256(type(self.model).__name__.encode())
+        for name, tensor in sorted(self.model.state_dict().items()):
+            found.update(name.encode())
+            found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return found.hexdigest()
+
+
+def load_network(
+    checkpoint: Path | str | None,
+    *,
+    config: Path | None = None,
+    masks: str = "",
+    threshold: float | str | None = None,
+    device: str = "auto",
+) -> Loaded:
+    """The network of a checkpoint with its constants, or the matcher.
+
+    Args:
+        checkpoint: of this project, or of the authors; None: the matcher, which is not trained.
+        config: file of constants; the authors' checkpoints hold none, this project's their own.
+        masks: generator of the mask maps: superpixels, sam, sam2 or none; empty: as in training,
+            the matcher's are superpixels.
+        threshold: foreground is over this probability, or "calibrated"; None: as in training.
+        device: auto, cuda or cpu.
+
+    Raises:
+        ValueError: the checkpoint is missing, torn or of another network than `config` says, or
+            something that the masks need is missing.
+    """
+    from mgcl.build import build_setup, build_trained, resolve_threshold
+    from mgcl.config import Config, load, with_values
+    from mgcl.device import choose_device, keep_freed_memory
+    from mgcl.masks.generator import build_generator
+    from mgcl.model.matcher import Matcher
+    from mgcl.model.pretrained import build_backbone
+
+    constants = load(["--config", str(config)]) if config else None
+    said: Any = {}
+    model: FewShotNetwork
+    if checkpoint is None:
+        keep_freed_memory()
+        model = Matcher(build_backbone(BACKBONE))
+        constants = with_values(
+            constants or Config(),
+            masks={"generator": masks or "superpixels"},
+            test={"threshold": 0.5, "batch_size": 8},
+        )
+    else:
+        model, constants, said = build_trained(constants, Path(checkpoint))
+        constants = with_values(constants, masks={"generator": masks} if masks else {})
+    place = choose_device(device)
+    section = constants.masks
+    wanted = constants.test.threshold if threshold is None else threshold
+    return Loaded(
+        model,
+        None if section.generator == "none" else build_generator(section, place),
+        image_size=constants.data.image_size,
+        setup=build_setup(constants, place),
+        threshold=resolve_threshold(wanted, said.get("threshold")),
+        vote_share=constants.test.vote_share,
+        batch_size=constants.test.batch_size,
+    )
 
 
 @old_names.in_call
 def load_predictor(
-    checkpoint: Path | str,
+    checkpoint: Path | str | None = None,
     *,
     config: Path | None = None,
     masks: str = "",
@@ -23,42 +105,22 @@ def load_predictor(
     overlap: float = 0.5,
     device: str = "auto",
 ) -> "Predictor":
-    """A predictor with the weights and the constants of a checkpoint.
+    """A predictor with the weights and the constants of a checkpoint, or the matcher's.
 
     Args:
-        checkpoint: of this project, or of the authors.
-        config: file of constants; the authors' checkpoints hold none, this project's their own.
-        masks: generator of the mask maps: superpixels, sam, sam2 or none; empty: as in training.
-        threshold: foreground is over this probability, or "calibrated"; None: as in training.
+        checkpoint: as of `load_network`, and so are config, masks, threshold and device.
+        config: see there.
+        masks: see there.
+        threshold: see there.
         window: pixels of the image that a window spans; should be the side of the training's tiles.
         overlap: least share of a window that the next one covers again.
-        device: auto, cuda or cpu.
+        device: see there.
 
     Raises:
-        ValueError: the checkpoint is missing, torn or of another network than `config` says, or
-            something that the masks need is missing.
+        ValueError: as `load_network`.
     """
-    from mgcl.build import build_setup, build_trained, resolve_threshold
-    from mgcl.config import load, with_values
-    from mgcl.device import choose_device
-    from mgcl.masks.generator import build_generator
     from mgcl.predict.predictor import Predictor
 
-    given = load(["--config", str(config)]) if config else None
-    model, constants, said = build_trained(given, Path(checkpoint))
-    constants = with_values(constants, masks={"generator": masks} if masks else {})
-    place = choose_device(device)
-    section = constants.masks
-    return Predictor(
-        model,
-        None if section.generator == "none" else build_generator(section, place),
-        image_size=constants.data.image_size,
-        setup=build_setup(constants, place),
-        window=window,
-        overlap=overlap,
-        threshold=resolve_threshold(
-            constants.test.threshold if threshold is None else threshold, said.get("threshold")
-        ),
-        vote_share=constants.test.vote_share,
-        batch_size=constants.test.batch_size,
-    )
+    how = {"config": config, "masks": masks, "threshold": threshold, "device": device}
+    loaded = load_network(checkpoint, **how)  # type: ignore[arg-type]
+    return Predictor(**loaded._asdict(), window=window, overlap=overlap)

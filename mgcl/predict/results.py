@@ -1,32 +1,39 @@
-"""What `mgcl.predict` writes."""
+"""The folder that `mgcl.predict` writes into: what is there, of which run, and what is not yet."""
 
-from collections.abc import Iterable
+import hashlib
+import itertools
+import json
+import shutil
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mgcl.files import write_json
+from mgcl.files import lock, read_text, write_json
 from mgcl.images.write import write_png
-from mgcl.predict.predictor import Prediction
-from mgcl.visualize.overlays import PREDICTED, outlined
 
-KINDS = ("masks", "overlays", "probabilities")  # folders of results
-OVERVIEW, FACTS = "overview.png", "predict.json"
+KINDS = ("masks", "overlays", "probabilities", "objects")  # folders of results
+OVERVIEW, FACTS, COCO = "overview.png", "predict.json", "coco.json"
+WORK = ".work"  # bands of what is not finished, and a record of each query that is
+_PATIENCE = 30.0  # seconds that processes which start together wait for each other
 
 
 class Results:
-    """A folder of results: NAME.png in a folder for each kind, and what made them in FACTS."""
+    """Results of one run: those of another never stand beside them."""
 
-    def __init__(self, folder: Path, *, probabilities: bool) -> None:
+    def __init__(self, folder: Path) -> None:
         """Write nothing yet.
 
         Raises:
-            ValueError: the folder holds folders of these names that were not written as results.
+            ValueError: `folder` is a file, or holds folders of these names that were not written
+                as results.
         """
         self.folder = folder
-        self.kinds = KINDS if probabilities else KINDS[:2]
-        foreign = [kind for kind in self.kinds if (folder / kind).exists()]
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"--to {folder} is a file: give a folder")
+        foreign = [kind for kind in KINDS if (folder / kind).exists()]
         if foreign and not (folder / FACTS).exists():
             raise ValueError(
                 f"{folder / foreign[0]} is there and holds no results of this program (there is no "
@@ -41,22 +48,102 @@ class Results:
         """
         read = {path.resolve() for path in inputs}
         for name in names:
-            for path in (self.path(kind, name) for kind in self.kinds):
+            for kind, suffix in itertools.product(KINDS, (".png", ".tif", ".gpkg", ".geojson")):
+                path = self.folder / kind / f"{name}{suffix}"
                 if path.resolve() in read:
                     raise ValueError(f"{path} is read and would be overwritten: give another --to")
 
-    def path(self, kind: str, name: str) -> Path:
-        """File of a query's result."""
-        return self.folder / kind / f"{name}.png"
+    def begin(self, facts: Mapping[str, Any]) -> int:
+        """Say what makes the results; those that something else made are deleted.
 
-    def write_facts(self, **facts: Any) -> None:
-        """What the results are made with, as JSON."""
-        write_json(self.folder / FACTS, facts)
+        Args:
+            facts: JSON values.
 
-    def write(self, name: str, image: np.ndarray, prediction: Prediction) -> None:
-        """Mask 0 / 255 (8 bits), overlay (RGB), probability * 65535 (16 bits) if asked for."""
-        write_png(self.path("masks", name), 255 * prediction.mask)
-        write_png(self.path("overlays", name), outlined(image, prediction.mask, PREDICTED))
-        if "probabilities" in self.kinds:
-            levels = np.round(prediction.probability * 65535).astype(np.uint16)
-            write_png(self.path("probabilities", name), levels)
+        Returns:
+            how many queries' results were deleted.
+
+        Raises:
+            ValueError: what is there was made by a version that did not list it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._alone():
+            old = _read(self.folder / FACTS)
+            if old and "digest" not in old:
+                raise ValueError(
+                    f"{self.folder} holds results of an earlier version of this program: delete "
+                    "them, or give another --to"
+                )
+            self.digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+            if old and old["digest"] == self.digest:
+                return 0
+            deleted = self._delete() if old else 0
+            write_json(self.folder / FACTS, {**facts, "digest": self.digest})
+            return deleted
+
+    def _alone(self) -> Any:
+        until = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return lock(self.folder / WORK / "lock")
+            except ValueError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.05)
+
+    def _delete(self) -> int:
+        """Delete the results that are recorded, and what was on the way."""
+        records = self.records()
+        for record in records.values():
+            for file in record["files"].values():
+                path = self.folder / file
+                if path.resolve().is_relative_to(self.folder.resolve()):
+                    path.unlink(missing_ok=True)
+        for name in (OVERVIEW, COCO):
+            (self.folder / name).unlink(missing_ok=True)
+        for path in (self.folder / WORK).glob("*"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != "lock":
+                path.unlink(missing_ok=True)
+        return len(records)
+
+    def work(self, name: str) -> Path:
+        """Folder of a query's bands; beside it lies its record, as .json, once it is done."""
+        short = hashlib.sha256(name.encode()).hexdigest()[:16]
+        return self.folder / WORK / short
+
+    def record(self, name: str) -> dict[str, Any] | None:
+        """What is said of a finished query, if all its files are still there."""
+        found = _read(self.work(name).with_suffix(".json"))
+        if not found or not all((self.folder / file).is_file() for file in found["files"].values()):
+            return None
+        return found
+
+    def finish(self, name: str, record: Mapping[str, Any], tile: np.ndarray) -> None:
+        """Keep what is to be said of a query, and a small picture of it, (h, w, 3) uint8."""
+        write_png(self.tile(name), tile)
+        write_json(self.work(name).with_suffix(".json"), {"name": name, **record})
+
+    def tile(self, name: str) -> Path:
+        """Small picture of a finished query."""
+        return self.work(name).with_suffix(".png")
+
+    def records(self) -> dict[str, dict[str, Any]]:
+        """Of all finished queries, by name."""
+        found = [_read(path) for path in (self.folder / WORK).glob("*.json")]
+        return {r["name"]: r for r in sorted((f for f in found if f), key=lambda r: r["name"])}
+
+    def close(self) -> None:
+        """Write what was found into the file of facts."""
+        facts = _read(self.folder / FACTS)
+        kept = ("image", "window", "unit", "objects", "area", "files")
+        queries = {n: {k: r[k] for k in kept} for n, r in self.records().items()}
+        write_json(self.folder / FACTS, {**facts, "queries": queries})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(read_text(path))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

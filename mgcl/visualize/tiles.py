@@ -49,14 +49,14 @@ def compose(rows: Sequence[Sequence[Tile]], title: str) -> Sheet:
 
     cells = [np.max([tile.image.shape[:2] for tile in row], axis=0).tolist() for row in rows]
     across = GAP + max(len(row) * (w + GAP) for row, (_, w) in zip(rows, cells, strict=True))
-    lines = _wrapped(title, _font(19, bold=True), across - 2 * GAP)
+    lines = _wrapped(title, font(19, bold=True), across - 2 * GAP)
     top = TITLE + LINE * (len(lines) - 1)
     down = top + sum(CAPTION + height + GAP for height, _ in cells)
     paper = Image.new("RGB", (across, down), PAPER)
     draw = ImageDraw.Draw(paper)
     for number, line in enumerate(lines):
         middle = TITLE // 2 + 2 + LINE * number
-        draw.text((GAP, middle), line, INK, _font(19, bold=True), anchor="lm")
+        draw.text((GAP, middle), line, INK, font(19, bold=True), anchor="lm")
     boxes = []
     for row, (height, width) in zip(rows, cells, strict=True):
         places = [(GAP + column * (width + GAP), top) for column in range(len(row))]
@@ -103,9 +103,9 @@ def _caption(
     """Write the words above a tile of some width; returns where they end."""
     x, y = corner[0], corner[1] + CAPTION // 2
     for word, colour in words:
-        word = _shortened(word, _font(15), corner[0] + width - x)
-        draw.text((x, y), word, colour, _font(15), anchor="lm")
-        x += round(draw.textlength(word, _font(15))) + 12
+        word = _shortened(word, font(15), corner[0] + width - x)
+        draw.text((x, y), word, colour, font(15), anchor="lm")
+        x += round(draw.textlength(word, font(15))) + 12
     return x
 
 
@@ -115,13 +115,13 @@ def _scale(paper: Any, draw: Any, start: tuple[int, int]) -> None:
 
     x, y = start
     bar = heat(np.linspace(0, 1, 64)[None].repeat(10, axis=0))  # (10, 64, 3)
-    draw.text((x, y), "0", FAINT, _font(13), anchor="lm")
+    draw.text((x, y), "0", FAINT, font(13), anchor="lm")
     paper.paste(Image.fromarray(bar), (x + 13, y - 5))
-    draw.text((x + 82, y), "1", FAINT, _font(13), anchor="lm")
+    draw.text((x + 82, y), "1", FAINT, font(13), anchor="lm")
 
 
 @lru_cache(maxsize=8)
-def _font(size: int, *, bold: bool = False) -> "ImageFont.FreeTypeFont":
+def font(size: int, *, bold: bool = False) -> "ImageFont.FreeTypeFont":
     """DejaVu Sans, which comes with matplotlib."""
     import matplotlib
     from PIL import ImageFont

@@ -14,7 +14,7 @@ from PIL import Image
 from mgcl.datasets.benchmarks import BENCHMARKS, ISAID_PALETTE
 from mgcl.datasets.labels import read_label, read_values
 from mgcl.datasets.prepare.classes import read_classes, read_ids
-from mgcl.predict.inputs import read_foreground
+from mgcl.predict.foreground import read_foreground
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 ISAID, DLRSD = BENCHMARKS["isaid"], BENCHMARKS["dlrsd"]

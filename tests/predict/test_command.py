@@ -15,7 +15,8 @@ from mgcl.datasets.benchmarks import BENCHMARKS
 from mgcl.datasets.lists import test_entries as entries_of_fold
 from mgcl.images.read import read_image
 from mgcl.predict.command import main
-from mgcl.predict.inputs import find_queries, read_foreground
+from mgcl.predict.foreground import read_foreground
+from mgcl.predict.inputs import find_queries
 from mgcl.predict.load import load_predictor
 from tests.small_run import REPOSITORY, Pipeline
 

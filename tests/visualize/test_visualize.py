@@ -14,7 +14,7 @@ from mgcl.predict.support import Example
 from mgcl.visualize.overlays import mask_overlay, outlined
 from mgcl.visualize.panels import episode_panel, found_side, found_tile, overview
 from mgcl.visualize.plots import learning_curve, threshold_plot
-from mgcl.visualize.tiles import CAPTION, INK, Tile, _font, _shortened, compose
+from mgcl.visualize.tiles import CAPTION, INK, Tile, _shortened, compose, font
 
 TILE, GAP = 256, 10
 
@@ -110,7 +110,7 @@ def test_a_long_title_goes_over_several_lines_and_a_long_name_loses_its_middle()
     assert more >= 8 * 26 and more % 26 == 0
     assert (long.picture[:, -GAP:] == 255).all(), "nothing runs over the edge"
     assert (long.picture[38 : 38 + more] != 255).any(axis=(1, 2)).sum() > more // 3
-    assert _shortened("a" * 60 + "_end", _font(15), 200).endswith("_end")
+    assert _shortened("a" * 60 + "_end", font(15), 200).endswith("_end")
 
 
 def test_the_boxes_of_a_sheet_are_its_tiles_with_their_captions():

@@ -1,0 +1,167 @@
+"""All queries of a run, one after the other or shared by several processes."""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mgcl import console
+from mgcl.files import DiskFullError, writing_in
+from mgcl.images.base import Raster
+from mgcl.images.raster import open_raster
+from mgcl.images.read import image_size
+from mgcl.predict.bands import IN_MEMORY, BandStore, finish, make_bands
+from mgcl.predict.finder import Finder
+from mgcl.predict.inputs import StoredMaps
+from mgcl.predict.memory import check_memory
+from mgcl.predict.results import Results
+from mgcl.predict.scene import Style, paths_of, quick_look, step_of, write_results
+from mgcl.predict.summary import sentence, thumbnail
+from mgcl.predict.vectors import Grid
+
+
+class Outcome(NamedTuple):
+    """How a run ended."""
+
+    failed: int
+    """Queries that could not be read or written; each was named."""
+    waiting: int
+    """Queries of which other processes have to make some bands."""
+
+
+class Run:
+    """What all queries share."""
+
+    def __init__(
+        self,
+        finder: Finder,
+        results: Results,
+        style: Style,
+        *,
+        window: Callable[[Raster], int],
+        threshold: float,
+        bands: tuple[int, ...] | None = None,
+        maps: StoredMaps | None = None,
+        share: tuple[int, int] = (0, 1),
+        on_windows: Callable[[int], object] = lambda count: None,
+    ) -> None:
+        """Nothing is computed yet.
+
+        Args:
+            finder: with its supports.
+            results: which were begun.
+            style: what is written.
+            window: side of a window in an image, pixels.
+            threshold: a support votes where its probability is over this.
+            bands: of the images.
+            maps: mask maps made beforehand.
+            share: (i, n): this process makes the i-th of n parts of all bands.
+            on_windows: called with numbers of windows as they are finished.
+        """
+        self.finder, self.results, self.style = finder, results, style
+        self.window, self.threshold, self.bands, self.maps = window, threshold, bands, maps
+        self.share, self.on_windows = share, on_windows
+
+    def all(self, queries: Mapping[str, Path]) -> Outcome:
+        """Segment and write every query; one that cannot be read or written is named."""
+        failed = waiting = 0
+        for name, path, part in _shares(queries, *self.share):
+            try:
+                waiting += not self._one(name, path, part)
+            except DiskFullError:
+                raise
+            except (ValueError, OSError) as error:
+                named = str(path) in str(error)
+                console.warn(f"left out: {'' if named else f'{path}: '}{error}")
+                failed += 1
+        return Outcome(failed, waiting)
+
+    def _one(self, name: str, path: Path, part: tuple[float, float]) -> bool:
+        """Whether the results of a query are written now, or were."""
+        facts = {"image": str(path.absolute()), **_stamp(path), "run": self.results.digest}
+        known = self.results.record(name)
+        if known and known["facts"] == facts:
+            return True
+        with writing_in(self.results.folder), open_raster(path, self.bands) as raster:
+            window = self.window(raster)
+            check_memory(self.finder, raster, window)
+            rows = len(self.finder.grid(raster.height, raster.width, window)[0])
+            small = raster.height * raster.width <= IN_MEMORY and self.share[1] == 1
+            store = BandStore(None if small else self.results.work(name), {**facts, "rows": rows})
+            mine = range(round(part[0] * rows), round(part[1] * rows))
+            make_bands(
+                self.finder,
+                raster,
+                store,
+                mine,
+                window=window,
+                threshold=self.threshold,
+                step=step_of(raster.height, raster.width),
+                keep_all=self.style.found_probabilities,
+                mask_map=self.maps.load(path) if self.maps else None,
+                on_windows=self.on_windows,
+            )
+            if len(mine) < rows and store.missing(range(rows)):
+                return False
+            self._write(name, path, raster, store, rows, facts | {"window": window})
+        store.remove()
+        return True
+
+    def _write(
+        self,
+        name: str,
+        path: Path,
+        raster: Raster,
+        store: BandStore,
+        rows: int,
+        facts: dict[str, Any],
+    ) -> None:
+        grid = Grid(raster.height, raster.width, raster.crs, raster.transform)
+        files = paths_of(self.results.folder, name, grid, self.style)
+        written = write_results(store, rows, grid, files, self.style)
+        parts = finish(store, rows, grid.width, vote_share=self.style.vote_share)
+        tile = thumbnail(*quick_look(parts, grid), self.style.colours)
+        folder = self.results.folder
+        record = {
+            "name": name,
+            "image": str(path),
+            "window": facts.pop("window"),
+            "facts": facts,
+            "size": [raster.height, raster.width],
+            "placed": grid.placed,
+            "unit": written.tally.unit,
+            "objects": written.tally.objects,
+            "area": written.tally.area,
+            "files": {k: f.relative_to(folder).as_posix() for k, f in written.files.items()},
+        }
+        self.results.finish(name, record, tile)
+        console.say(sentence(record))
+
+
+def _stamp(path: Path) -> dict[str, int]:
+    facts = path.stat()
+    return {"bytes": facts.st_size, "time": facts.st_mtime_ns}
+
+
+def _shares(
+    queries: Mapping[str, Path], number: int, processes: int
+) -> Iterator[tuple[str, Path, tuple[float, float]]]:
+    """Queries of which a process has to do a part, from one share of the rows to another."""
+    if processes == 1:
+        yield from ((name, path, (0.0, 1.0)) for name, path in queries.items())
+        return
+    pixels = [_pixels(path) for path in queries.values()]
+    ends = list(itertools.accumulate(pixels))
+    mine = [ends[-1] * i / processes for i in (number, number + 1)]
+    for (name, path), size, end in zip(queries.items(), pixels, ends, strict=True):
+        first, last = (min(1.0, max(0.0, 1 - (end - at) / size)) for at in mine)
+        if last > first:
+            yield name, path, (first, last)
+
+
+def _pixels(path: Path) -> int:
+    try:
+        height, width = image_size(path)
+    except (ValueError, OSError):  # it is named when its turn comes
+        return 1
+    return height * width
