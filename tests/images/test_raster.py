@@ -4,6 +4,7 @@ import http.server
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -306,3 +307,11 @@ def test_one_vast_strip_is_refused_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setattr(scenes, "_MOST_BLOCK", 60_000)
     with pytest.raises(UnreadableImage, match=r"pieces of 130 x 90 .*TILED=YES"):
         read_image(path)
+
+
+def test_a_scene_may_be_read_by_another_thread_than_the_one_that_opened_it(tmp_path):
+    path = write(tmp_path / "x.tif", DEEP[:3], **TILED)
+    with open_raster(path) as scene, ThreadPoolExecutor(1) as pool:
+        found = list(pool.map(scene.read, windows(90, 130, 64)))
+        for window, part in zip(windows(90, 130, 64), found, strict=True):
+            np.testing.assert_array_equal(part, scene.read(window))
