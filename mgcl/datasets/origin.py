@@ -15,6 +15,11 @@ def write_origin(root: str | os.PathLike[str], kind: str, **facts: Any) -> None:
     write_json(Path(root) / FILE, {"kind": kind, **facts})
 
 
+def describe(benchmark: str, root: str | os.PathLike[str], origin: str) -> str:
+    """For print: "synthetic scenes in the tree of isaid (data/demo)", "isaid (data/isaid)"."""
+    return f"{origin} in the tree of {benchmark} ({root})" if origin else f"{benchmark} ({root})"
+
+
 def read_origin(root: str | os.PathLike[str]) -> str:
     """The kind of the pictures below `root`; empty where nothing is said."""
     try:

@@ -97,6 +97,14 @@ def build_validation(config: Config, source: ImageSource, heldout: EpisodeSet) -
     return episodes._replace(ids=ids, source=f"{len(ids)} episodes of the test fold's list")
 
 
+def validation_class_ids(config: Config) -> tuple[int, ...]:
+    """The classes that `build_validation` scores, 0-based, without reading a list."""
+    bench = benchmark(config)
+    if config.train.validation == "test_fold":
+        return bench.test_class_ids(config.data.fold)
+    return bench.train_class_ids(config.data.fold)
+
+
 def build_test(config: Config, source: ImageSource, shots: int) -> EpisodeSet:
     """The test episodes: the fold's list, or a manifest.
 

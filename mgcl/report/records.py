@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mgcl.datasets.origin import describe
 from mgcl.report import published
 
 if TYPE_CHECKING:
@@ -163,8 +164,7 @@ class Setting:
     @property
     def words(self) -> str:
         """For print: "synthetic scenes in the tree of isaid (data/demo)"."""
-        kind = f"{self.origin} in the tree of " if self.origin else ""
-        return f"{kind}{self.benchmark} ({self.data_root})"
+        return describe(self.benchmark, self.data_root, self.origin)
 
     def published(self, shots: int) -> Cells | None:
         """The paper's numbers, where it has any of the same data, backbone and fold."""

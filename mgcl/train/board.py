@@ -1,23 +1,21 @@
 """What TensorBoard shows of a run besides its curves: their layout, and the table of runs."""
 
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _SCORES = {"mIoU": "miou", "FB-IoU": "fb_iou"}
-_CUTS = {"threshold 0.5": "", "calibrated threshold": "_calibrated"}
+_THRESHOLDS = {"threshold 0.5": "", "calibrated threshold": "_calibrated"}
 _PARTS = ("train/", "validation/", "validation/heldout_")
 
-# The page "custom scalars": category -> chart -> its tags, as regular expressions.
+# The page "custom scalars": category -> chart -> its tags, as regular expressions. TensorBoard
+# colours by run: a chart has few curves, which their markers tell apart.
 LAYOUT = {
     "training against validation": {
         f"{score}, {threshold}": ["Multiline", [f"^{part}{tag}{end}$" for part in _PARTS]]
         for score, tag in _SCORES.items()
-        for threshold, end in _CUTS.items()
-    },
-    "classes of the validation": {
-        f"IoU, {threshold}": ["Multiline", [f"^class_iou{end}/"]]
-        for threshold, end in _CUTS.items()
+        for threshold, end in _THRESHOLDS.items()
     },
     "training": {
         "loss": ["Multiline", ["^train/loss$"]],
@@ -26,8 +24,9 @@ LAYOUT = {
     },
 }
 
+DATA = "data"  # what the pictures are and where they lie, in words
 # The page "hparams" shows five constants and five metrics unasked: these.
-FIRST = ("data.fold", "model.backbone", "model.mgfe", "train.lr", "train.seed")
+FIRST = (DATA, "data.fold", "model.backbone", "train.lr", "train.seed")
 CATEGORIES = ("data.fold", "train.seed")  # numbers that name something
 METRICS = (
     "validation/miou_calibrated",
@@ -38,9 +37,18 @@ METRICS = (
 )
 
 
-def add_layout(writer: Any) -> None:
+def layout(classes: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
+    """All charts: a chart of its own for each class that is validated, in both thresholds."""
+    charts = {
+        name.replace("_", " "): ["Multiline", [f"^class_iou(_calibrated)?/{re.escape(name)}$"]]
+        for name in classes
+    }
+    return {**LAYOUT, "IoU of each class of the validation": charts}
+
+
+def add_layout(writer: Any, classes: Sequence[str]) -> None:
     """Lay out the curves that belong together in common charts."""
-    writer.add_custom_scalars(LAYOUT)
+    writer.add_custom_scalars(layout(classes))
 
 
 def add_constants(writer: Any, constants: Mapping[str, bool | float | str]) -> None:

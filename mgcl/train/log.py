@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,19 @@ from mgcl.train import board
 class RunLog:
     """Writes `log.jsonl` (one JSON object a line) and `tensorboard/` in the run's folder."""
 
-    def __init__(self, folder: Path, *, resume_epoch: int = 0, step: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        classes: Sequence[str] = (),
+        resume_epoch: int = 0,
+        step: int | None = None,
+    ) -> None:
         """Start a log, or go on with one; later records are dropped.
 
         Args:
             folder: of the run.
+            classes: names of the classes that are validated.
             resume_epoch: finished epochs.
             step: of an epoch under way, whose step `step` is not logged yet.
         """
@@ -41,7 +49,7 @@ class RunLog:
         write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
         with writing_in(folder):
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
-            board.add_layout(self._board)
+            board.add_layout(self._board, classes)
 
     def say(self, text: str) -> None:
         """Print a line without disturbing a progress bar."""

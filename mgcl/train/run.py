@@ -20,13 +20,14 @@ from mgcl.config import Config, to_toml
 from mgcl.config.compare import compared_constants
 from mgcl.datasets.episodes import Episode
 from mgcl.datasets.loader import epoch_batches, load_parts
-from mgcl.datasets.sets import EpisodeSet, benchmark, spread
+from mgcl.datasets.origin import describe, read_origin
+from mgcl.datasets.sets import EpisodeSet, benchmark, spread, validation_class_ids
 from mgcl.engine.evaluation import Evaluation, evaluate
 from mgcl.engine.meter import LossNotFiniteError, Progress, TrainingResult
 from mgcl.engine.optim import build_optimizer
 from mgcl.files import copy_file, lock, remove_leftovers, write_text
 from mgcl.metrics import Scores
-from mgcl.train import resume
+from mgcl.train import board, resume
 from mgcl.train.interrupt import Interrupted, Signals
 from mgcl.train.log import RunLog
 from mgcl.train.parallel import in_parallel
@@ -83,7 +84,9 @@ class Run:
         if distributed.is_main():
             self._lock = lock(self.folder / ".lock")  # torchrun's processes may outlive torchrun
         step = self.state.step if self._begun else None
-        self.log = RunLog(self.folder, resume_epoch=self.state.epoch, step=step)
+        bench = benchmark(self.config)
+        classes = [bench.class_names[class_id] for class_id in validation_class_ids(self.config)]
+        self.log = RunLog(self.folder, classes=classes, resume_epoch=self.state.epoch, step=step)
         if distributed.is_main():
             remove_leftovers(self.folder)
             if best:
@@ -91,7 +94,9 @@ class Run:
             write_text(self.folder / "config.toml", to_toml(self.config))
         if found is None:
             self.log.text("config", f"```toml\n{to_toml(self.config)}```")
-            self.log.constants(compared_constants(self.config))
+            data = self.config.data
+            pictures = describe(data.benchmark, data.root, read_origin(data.root))
+            self.log.constants({board.DATA: pictures, **compared_constants(self.config)})
         if changed:
             text = f"resumed from {path} with other constants: {'; '.join(changed)}"
             if distributed.is_main():

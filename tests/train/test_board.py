@@ -19,7 +19,9 @@ def events(pipeline) -> EventAccumulator:
 def test_every_chart_of_the_layout_finds_a_curve(events):
     tensor = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
     layout = layout_pb2.Layout.FromString(tensor)
-    assert [c.title for c in layout.category] == list(board.LAYOUT)
+    titles = [category.title for category in layout.category]
+    assert titles == [*board.LAYOUT, "IoU of each class of the validation"]
+    assert len(layout.category[-1].chart) == 10, "a chart of its own for each class"
     for chart in (chart for category in layout.category for chart in category.chart):
         for pattern in chart.multiline.tag:
             assert [tag for tag in events.Tags()["scalars"] if re.search(pattern, tag)], pattern
@@ -29,6 +31,8 @@ def test_the_run_stands_in_the_table_of_runs_with_its_constants(events, pipeline
     found = events.PluginTagToContent(metadata.PLUGIN_NAME)
     start = metadata.parse_session_start_info_plugin_data(found[metadata.SESSION_START_INFO_TAG])
     assert start.hparams["train.lr"].number_value == 0.001
+    words = f"synthetic scenes in the tree of isaid ({pipeline.root})"
+    assert start.hparams["data"].string_value == words
     assert start.hparams["train.seed"].string_value == "0"
     assert start.hparams["model.mgfe"].bool_value is True
     table = metadata.parse_experiment_plugin_data(found[metadata.EXPERIMENT_TAG])
