@@ -13,6 +13,7 @@ import main_2_mgcl_test as main_2
 from mgcl import checkpoint, config, old_names
 from mgcl.datasets.benchmarks import BENCHMARKS
 from mgcl.datasets.manifest import read_manifest
+from mgcl.engine.forward import Setup
 from mgcl.masks.store import MaskStore
 from mgcl.predict import load_predictor
 from mgcl.predict.predictor import Predictor
@@ -73,7 +74,8 @@ def test_a_checkpoint_segments_by_its_own_constants_and_calibrated_threshold(unp
     for _ in range(2):
         assert load_predictor(path, device="cpu", cut=0.25).threshold == 0.25  # type: ignore
     assert capsys.readouterr().err == "warning: cut= is called threshold= now\n"
-    again = Predictor(predictor.model, None, image_size=64, setup=predictor.setup, cut=0.75)
+    setup = Setup(torch.device("cpu"), "float32", True)
+    again = Predictor(torch.nn.Identity(), None, image_size=64, setup=setup, cut=0.75)
     assert again.threshold == 0.75
 
 
