@@ -17,15 +17,20 @@ from mgcl.datasets.sets import EpisodeSet
 from mgcl.device import keep_freed_memory, make_reproducible
 from mgcl.engine.evaluation import THRESHOLDS
 from mgcl.engine.forward import Setup
+from mgcl.model.matcher import Matcher
 from mgcl.model.network import MGCL, build_model
+from mgcl.model.pretrained import build_backbone
 
 
-def build_network(config: Config) -> MGCL:
+def build_network(config: Config) -> MGCL | Matcher:
     """The configured network; its random part depends on train.seed alone."""
     make_reproducible(
         config.train.seed, threads=config.run.threads, deterministic=config.train.deterministic
     )
     keep_freed_memory()
+    if config.model.head == "matcher":
+        backbone = build_backbone(config.model.backbone, config.model.weights)
+        return Matcher(backbone, trained=config.model.metric == "trained")
     model = build_model(
         config.model.backbone,
         config.model.weights,
@@ -40,7 +45,7 @@ def build_network(config: Config) -> MGCL:
 class Trained(NamedTuple):
     """What a checkpoint holds."""
 
-    model: MGCL
+    model: MGCL | Matcher
     config: Config
     facts: Mapping[str, Any]
     """Epoch, calibrated threshold and the like, as the checkpoint says them."""

