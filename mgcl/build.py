@@ -13,11 +13,12 @@ from mgcl.config import Config, explain, with_values
 from mgcl.config.compare import read_saved, unknown_constants
 from mgcl.datasets.episodes import Episode
 from mgcl.datasets.loader import in_batches, load_batches
-from mgcl.datasets.sets import EpisodeSet
+from mgcl.datasets.sets import EpisodeSet, of_shots
 from mgcl.device import keep_freed_memory, make_reproducible
+from mgcl.engine.calibration import fit_threshold
 from mgcl.engine.evaluation import THRESHOLDS
 from mgcl.engine.forward import Setup
-from mgcl.model.matcher import Matcher
+from mgcl.model.matcher import FITTED_SHOTS, Matcher
 from mgcl.model.network import MGCL, build_model
 from mgcl.model.pretrained import build_backbone
 
@@ -154,6 +155,14 @@ def evaluation_loader(part: EpisodeSet, config: Config) -> Iterable[Episode]:
         workers=config.data.workers,
         pin_memory=True,
     )
+
+
+def fit_thresholds(network: Matcher, heldout: EpisodeSet, config: Config, setup: Setup) -> None:
+    """Learn where the matcher splits its maps, for each number of supports that the data allow."""
+    for shots in FITTED_SHOTS:
+        part = of_shots(heldout, shots)
+        if part.ids:
+            fit_threshold(network, evaluation_loader(part, config), setup=setup)
 
 
 def thresholds_to_try(wanted: float | str) -> tuple[float, ...]:

@@ -1,5 +1,6 @@
 """From the config to the episodes of training, validation, calibration and test."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -86,6 +87,17 @@ def build_heldout(config: Config, source: ImageSource) -> EpisodeSet:
     ids = spread(len(entries), config.train.calibration_episodes)
     classes = source.benchmark.train_class_ids(config.data.fold)
     return EpisodeSet(EpisodeDataset(source, plan), ids, classes, f"{len(ids)} episodes on {words}")
+
+
+def of_shots(part: EpisodeSet, shots: int) -> EpisodeSet:
+    """The same queries with that many supports each, less classes with too few images."""
+    plan = part.dataset.plan
+    assert isinstance(plan, ListPlan)
+    entries = _drawable([plan.entries[i] for i in part.ids], shots + 1, among=plan.entries)
+    drawn = dataclasses.replace(plan, entries=_drawable(plan.entries, shots + 1), shots=shots)
+    places = {entry: i for i, entry in enumerate(drawn.entries)}
+    ids = [places[entry] for entry in entries]
+    return part._replace(dataset=EpisodeDataset(part.dataset.source, drawn), ids=ids)
 
 
 def build_validation(config: Config, source: ImageSource, heldout: EpisodeSet) -> EpisodeSet:
@@ -192,9 +204,11 @@ def _usable(config: Config, source: ImageSource, entries: Sequence[Entry]) -> li
     return entries
 
 
-def _drawable(entries: Sequence[Entry]) -> list[Entry]:
-    """Without the classes that have a single image: no support could be drawn."""
+def _drawable(
+    entries: Sequence[Entry], needed: int = 2, *, among: Sequence[Entry] | None = None
+) -> list[Entry]:
+    """Without the classes that have too few images (`among` all): no support could be drawn."""
     images: dict[int, set[str]] = {}
-    for entry in entries:
+    for entry in among or entries:
         images.setdefault(entry.class_id, set()).add(entry.name)
-    return [entry for entry in entries if len(images[entry.class_id]) > 1]
+    return [entry for entry in entries if len(images[entry.class_id]) >= needed]

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from mgcl import distributed
 from mgcl.datasets.episodes import Episode
 from mgcl.engine.forward import Setup
 from mgcl.model.fewshot import join
@@ -23,6 +24,7 @@ def fit_threshold(network: Matcher, loader: Iterable[Episode], *, setup: Setup) 
         setup: device and precision.
     """
     found: list[tuple[Tensor, ...]] = []
+    network.eval()
     for batch in loader:
         episode = setup.move(batch)
         B, K = episode.support_labels.shape[:2]
@@ -37,8 +39,11 @@ def fit_threshold(network: Matcher, loader: Iterable[Episode], *, setup: Setup) 
             (episode.query_label.shape[1], episode.query_label.shape[2]),
         )
         best, reached = best_thresholds(scores, episode.query_label)
-        found.append((statistics, best, reached))
-    statistics, best, reached = (torch.cat(part) for part in zip(*found, strict=True))
+        found.append((statistics.cpu(), best.cpu(), reached.cpu()))
+    found = [row for rows in distributed.gather(found) for row in rows]  # all have the same
+    statistics, best, reached = (
+        torch.cat(part).to(setup.device) for part in zip(*found, strict=True)
+    )
     network.threshold_of(K).fit(statistics, best, reached)
 
 

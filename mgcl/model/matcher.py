@@ -206,7 +206,7 @@ class EpisodeThreshold(nn.Module):
         quantiles = torch.quantile(values, values.new_tensor(QUANTILES), dim=1).T
         return torch.cat([quantiles, values.std(dim=1, keepdim=True), share[:, None]], dim=1)
 
-    def fit(self, statistics: Tensor, best: Tensor, weight: Tensor, *, ridge: float = 20.0) -> None:
+    def fit(self, statistics: Tensor, best: Tensor, weight: Tensor, *, ridge: float = 60.0) -> None:
         """Regress the best thresholds.
 
         Args:
@@ -239,8 +239,8 @@ class Matcher(FewShotNetwork):
         self.metrics = nn.ModuleList(metrics)
         self.metrics[0].requires_grad_(False)
         # of the training alone, which sees prototypes
-        self.scale_weight = nn.Parameter(torch.tensor(10.0).log(), requires_grad=trained)
-        self.scale_bias = nn.Parameter(torch.tensor(-1.0), requires_grad=trained)
+        self.scale_weight = nn.Parameter(torch.tensor(10.0).log())
+        self.scale_bias = nn.Parameter(torch.tensor(-1.0))
         self.thresholds = nn.ModuleDict({str(K): EpisodeThreshold() for K in FITTED_SHOTS})
 
     def train(self, mode: bool = True) -> "Matcher":

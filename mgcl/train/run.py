@@ -13,6 +13,7 @@ from mgcl.build import (
     build_network,
     build_setup,
     evaluation_loader,
+    fit_thresholds,
     resolve_threshold,
     thresholds_to_try,
 )
@@ -28,6 +29,7 @@ from mgcl.engine.optim import build_optimizer
 from mgcl.files import copy_file, lock, remove_leftovers, write_text
 from mgcl.metrics import Scores
 from mgcl.train import board, resume
+from mgcl.model.matcher import Matcher
 from mgcl.train.interrupt import Interrupted, Signals
 from mgcl.train.log import RunLog
 from mgcl.train.parallel import in_parallel
@@ -224,6 +226,8 @@ class Run:
     def validate(self, heldout: EpisodeSet, validation: EpisodeSet) -> None:
         """Calibrate the threshold on `heldout`, then score the epoch on `validation`."""
         self.state.calibrated_on, self.state.chosen_on = heldout.source, validation.source
+        if isinstance(self.model, Matcher):
+            fit_thresholds(self.model, heldout, self.config, self.setup)
         calibration = self.evaluate(heldout)
         score = calibration if validation is heldout else self.evaluate(validation)
         self.log_validation(calibration, score)
