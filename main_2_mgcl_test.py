@@ -46,7 +46,7 @@ def test(config: Config, device: "torch.device") -> int:
     source = build_source(config)
     tests = {shots: build_test(config, source, shots) for shots in config.test.shots}
     candidates = score.load_candidates(config, device)
-    candidates += score.load_baselines(config, device)
+    candidates += score.load_baselines(config, source, setup)
 
     scored = {
         shots: [score.score(config, c, episodes, shots, setup) for c in candidates]

@@ -11,21 +11,26 @@ from mgcl import console, distributed
 from mgcl.build import (
     build_trained,
     evaluation_loader,
+    fit_thresholds,
     fold_warning,
     thresholds_to_try,
 )
 from mgcl.config import Config
 from mgcl.datasets.episodes import EpisodeSpec
 from mgcl.datasets.manifest import write_manifest
-from mgcl.datasets.sets import EpisodeSet
+from mgcl.datasets.samples import ImageSource
+from mgcl.datasets.sets import EpisodeSet, build_heldout
 from mgcl.engine.evaluation import Evaluation, evaluate
 from mgcl.engine.forward import Setup
 from mgcl.model.baselines import CosinePrototypes, EverythingForeground
 from mgcl.model.fewshot import FewShotNetwork
+from mgcl.model.matcher import Matcher
 from mgcl.model.pretrained import build_backbone
 from mgcl.report.records import Method
 
 EVERYTHING, PROTOTYPES = "everything foreground", "cosine prototypes, untrained"
+MATCHER = "matcher, untrained"
+NAMES = {"mgcl": "MGCL", "matcher": "matcher"}  # of the trained, by model.head
 
 
 class Candidate(NamedTuple):
@@ -63,6 +68,8 @@ def load_candidates(config: Config, device: torch.device) -> list[Candidate]:
     wanted = config.test.checkpoint
     names = {"best": ["best"], "last": ["last"], "both": ["best", "last"]}.get(wanted)
     paths = [config.run_dir / f"{name}.pt" for name in names] if names else [Path(wanted)]
+    if config.model.head == "matcher" and config.model.metric == "untrained" and names:
+        return []  # the baseline is all there is: nothing is trained
     candidates = [
         load_candidate(config, path, device, checkpoint=name)
         for name, path in zip(names or [wanted], paths, strict=True)
@@ -89,11 +96,11 @@ def load_candidate(
     if said.get("forced"):
         facts["changed in training"] = "; ".join(said["forced"])
     age = (said.get("epoch") or 0, said.get("seen") or 0)
-    method = Method("MGCL", (checkpoint,), *age, trained=True)
+    method = Method(NAMES[config.model.head], (checkpoint,), *age, trained=True)
     return Candidate(
         method,
         model.to(device),
-        rule="vote",
+        rule="vote" if config.model.head == "mgcl" else "",
         has_threshold=True,
         threshold=said.get("threshold"),
         facts=facts,
@@ -101,15 +108,24 @@ def load_candidate(
     )
 
 
-def load_baselines(config: Config, device: torch.device) -> list[Candidate]:
-    """Everything-foreground and the prototypes of the untrained backbone."""
-    if not (config.test.baselines or config.test.must_beat_baselines):
+def load_baselines(config: Config, source: ImageSource, setup: Setup) -> list[Candidate]:
+    """What needs no training: the matcher, prototypes, and everything foreground.
+
+    All are of the untrained backbone. The matcher's thresholds are fitted on the held-out episodes
+    of the training classes, as those of a training are.
+    """
+    alone = config.model.head == "matcher" and config.model.metric == "untrained"
+    if not (alone or config.test.baselines or config.test.must_beat_baselines):
         return []
-    backbone = build_backbone(config.model.backbone, config.model.weights)
-    prototypes = CosinePrototypes(backbone.to(device))
+    backbone = build_backbone(config.model.backbone, config.model.weights).to(setup.device)
+    matcher = Matcher(backbone).to(setup.device)
+    heldout = build_heldout(config, source)
+    fit_thresholds(matcher, heldout, config, setup)
+    facts = {"calibrated on": heldout.source} if alone else {}
     return [
+        Candidate(Method(MATCHER), matcher, has_threshold=True, threshold=0.5, facts=facts),
+        Candidate(Method(PROTOTYPES), CosinePrototypes(backbone)),
         Candidate(Method(EVERYTHING), EverythingForeground()),
-        Candidate(Method(PROTOTYPES), prototypes),
     ]
 
 
