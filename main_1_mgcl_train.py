@@ -54,6 +54,7 @@ def train(config: Config, device: "torch.device") -> None:
     recipe = config.train
 
     with Run(config, device) as run:
+        run.begin(heldout)
         for batches in run.epochs(training):
             set_lr(
                 run.optimizer,

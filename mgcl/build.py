@@ -19,11 +19,12 @@ from mgcl.engine.calibration import fit_threshold
 from mgcl.engine.evaluation import THRESHOLDS
 from mgcl.engine.forward import Setup
 from mgcl.model.matcher import FITTED_SHOTS, Matcher
-from mgcl.model.network import MGCL, build_model
+from mgcl.model.network import MGCL, SegmentationHead, build_model
 from mgcl.model.pretrained import build_backbone
+from mgcl.model.residual import ResidualMGCL
 
 
-def build_network(config: Config) -> MGCL | Matcher:
+def build_network(config: Config) -> MGCL | Matcher | ResidualMGCL:
     """The configured network; its random part depends on train.seed alone."""
     make_reproducible(
         config.train.seed, threads=config.run.threads, deterministic=config.train.deterministic
@@ -32,6 +33,14 @@ def build_network(config: Config) -> MGCL | Matcher:
     if config.model.head == "matcher":
         backbone = build_backbone(config.model.backbone, config.model.weights)
         return Matcher(backbone, trained=config.model.metric == "trained")
+    if config.model.head == "mgcl+matcher":
+        backbone = build_backbone(config.model.backbone, config.model.weights)
+        head = SegmentationHead(
+            mgfe=config.model.mgfe,
+            background=config.model.background,
+            decoder_masks=config.model.decoder_masks,
+        )
+        return ResidualMGCL(backbone, head)
     model = build_model(
         config.model.backbone,
         config.model.weights,
@@ -46,7 +55,7 @@ def build_network(config: Config) -> MGCL | Matcher:
 class Trained(NamedTuple):
     """What a checkpoint holds."""
 
-    model: MGCL | Matcher
+    model: MGCL | Matcher | ResidualMGCL
     config: Config
     facts: Mapping[str, Any]
     """Epoch, calibrated threshold and the like, as the checkpoint says them."""

@@ -160,8 +160,9 @@ class MasksSection(Section):
 class ModelSection(Section):
     """The network, with switches for the paper's ablations."""
 
-    head: Compared[Literal["mgcl", "matcher"]] = "mgcl"
-    """mgcl: the paper's network; matcher: frozen features matched without a trained decoder."""
+    head: Compared[Literal["mgcl", "matcher", "mgcl+matcher"]] = "mgcl"
+    """mgcl: the paper's network; matcher: frozen features matched without a trained decoder;
+    mgcl+matcher: the paper's head on top of the matcher, which it starts from."""
     metric: Compared[Literal["trained", "untrained"]] = "trained"
     """Of the matcher: trained finds out how much each channel counts, untrained trains nothing."""
     backbone: Compared[Backbone] = "resnet50"

@@ -251,11 +251,14 @@ class Matcher(FewShotNetwork):
 
     def encode(self, images: Tensor, mask_maps: Tensor) -> Encoded:
         """Each metric's features, of unit length, on the grid of stride 16: (B, C, h, w)."""
-        taps = self.backbone.taps(images)
+        return Encoded(self.describe(self.backbone.taps(images)), mask_maps)
+
+    def describe(self, taps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The levels of `encode` from the backbone's five taps."""
         size = (taps[2].shape[2], taps[2].shape[3])
         places = sorted({place for weights in self._starts for place in weights})
         cells = {place: on_grid(taps[place], size) for place in places}
-        return Encoded(tuple(m(cells).unflatten(2, size) for m in self.metrics), mask_maps)
+        return tuple(metric(cells).unflatten(2, size) for metric in self.metrics)
 
     def threshold_of(self, shots: int) -> EpisodeThreshold:
         """The threshold that serves a number of supports: that of the nearest fitted number."""

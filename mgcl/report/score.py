@@ -30,7 +30,8 @@ from mgcl.report.records import Method
 
 EVERYTHING, PROTOTYPES = "everything foreground", "cosine prototypes, untrained"
 MATCHER = "matcher, untrained"
-NAMES = {"mgcl": "MGCL", "matcher": "matcher"}  # of the trained, by model.head
+# Of the trained, by model.head.
+NAMES = {"mgcl": "MGCL", "matcher": "matcher", "mgcl+matcher": "MGCL on the matcher"}
 
 
 class Candidate(NamedTuple):

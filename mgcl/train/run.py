@@ -28,8 +28,9 @@ from mgcl.engine.meter import LossNotFiniteError, Progress, TrainingResult
 from mgcl.engine.optim import build_optimizer
 from mgcl.files import copy_file, lock, remove_leftovers, write_text
 from mgcl.metrics import Scores
-from mgcl.train import board, resume
 from mgcl.model.matcher import Matcher
+from mgcl.model.residual import ResidualMGCL
+from mgcl.train import board, resume
 from mgcl.train.interrupt import Interrupted, Signals
 from mgcl.train.log import RunLog
 from mgcl.train.parallel import in_parallel
@@ -130,6 +131,11 @@ class Run:
         if distributed.is_main():
             self._lock.release()
 
+    def begin(self, heldout: EpisodeSet) -> None:
+        """Before the first step of a network that starts from the matcher: its thresholds."""
+        if isinstance(self.model, ResidualMGCL) and not self.state.step:
+            fit_thresholds(self.model.matcher, heldout, self.config, self.setup)
+
     def epochs(self, training: EpisodeSet) -> Iterator[Iterator[Episode]]:
         """The batches of each epoch that is left, on a progress bar; loaders work ahead."""
         train = self.config.train
@@ -226,7 +232,7 @@ class Run:
     def validate(self, heldout: EpisodeSet, validation: EpisodeSet) -> None:
         """Calibrate the threshold on `heldout`, then score the epoch on `validation`."""
         self.state.calibrated_on, self.state.chosen_on = heldout.source, validation.source
-        if isinstance(self.model, Matcher):
+        if isinstance(self.model, Matcher):  # whose maps changed in training
             fit_thresholds(self.model, heldout, self.config, self.setup)
         calibration = self.evaluate(heldout)
         score = calibration if validation is heldout else self.evaluate(validation)

@@ -1,0 +1,72 @@
+"""MGCL on top of the matcher: what the head adds to the matcher's log-odds.
+
+The head's last convolution starts at zero, so that the network begins as the matcher and leaves it
+only for what lowers the loss.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mgcl.model.backbone import Backbone
+from mgcl.model.fewshot import Encoded, FewShotNetwork
+from mgcl.model.matcher import Matcher
+from mgcl.model.network import MGCL, SegmentationHead
+
+
+class ResidualMGCL(FewShotNetwork):
+    """The matcher's log-odds, plus the mean of the head's over the supports."""
+
+    def __init__(self, backbone: Backbone, head: SegmentationHead) -> None:
+        """`head` as for MGCL; its last convolution is set to zero."""
+        super().__init__()
+        self.backbone = backbone.requires_grad_(False)
+        self.matcher = Matcher(backbone).requires_grad_(False)
+        self.mgcl = MGCL(backbone, head)
+        *_, last = (layer for layer in head.mgcd.decoder2 if isinstance(layer, nn.Conv2d))
+        nn.init.zeros_(last.weight)
+        assert last.bias is not None
+        nn.init.zeros_(last.bias)
+
+    def train(self, mode: bool = True) -> "ResidualMGCL":
+        """As nn.Module's, but matcher and backbone stay in eval mode."""
+        super().train(mode)
+        self.matcher.eval()
+        return self
+
+    def encode(self, images: Tensor, mask_maps: Tensor) -> Encoded:
+        """The levels of the matcher, then those of MGCL; the backbone runs once."""
+        with torch.no_grad():
+            taps = self.backbone.taps(images)
+            matched = self.matcher.describe(taps)
+        return Encoded((*matched, *taps[::2]), mask_maps)
+
+    def compare(
+        self,
+        query: Encoded,
+        supports: Sequence[Encoded],
+        support_labels: Tensor,
+        query_mask_map: Tensor,
+        size: tuple[int, int],
+    ) -> Tensor:
+        """One answer of all supports: -> (B, 1, 2, *size) logits."""
+        count = len(self.matcher.metrics)
+        query_parts, support_parts = _halves(query, count), [_halves(s, count) for s in supports]
+        matched, corrected = (
+            network.compare(
+                query_parts[half],
+                [parts[half] for parts in support_parts],
+                support_labels,
+                query_mask_map,
+                size,
+            )
+            for half, network in enumerate((self.matcher, self.mgcl))
+        )
+        return matched + corrected.mean(dim=1, keepdim=True)
+
+
+def _halves(encoded: Encoded, count: int) -> tuple[Encoded, Encoded]:
+    """The matcher's levels and MGCL's."""
+    first, second = encoded.levels[:count], encoded.levels[count:]
+    return encoded._replace(levels=first), encoded._replace(levels=second)
