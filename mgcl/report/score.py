@@ -124,7 +124,7 @@ def load_baselines(config: Config, source: ImageSource, setup: Setup) -> list[Ca
     fit_thresholds(matcher, heldout, config, setup)
     facts = {"calibrated on": heldout.source} if alone else {}
     return [
-        Candidate(Method(MATCHER), matcher, has_threshold=True, threshold=0.5, facts=facts),
+        Candidate(Method(MATCHER), matcher, has_threshold=alone, facts=facts),
         Candidate(Method(PROTOTYPES), CosinePrototypes(backbone)),
         Candidate(Method(EVERYTHING), EverythingForeground()),
     ]

@@ -185,7 +185,7 @@ def test_a_manifest_reads_back_to_the_same_numbers_and_a_threshold_of_ones_own_h
     )
     assert set(found) - set(before) == {("MGCL", "own", 0.33)}
     shared = found.keys() & before.keys()
-    assert len(shared) == 4  # ours at two thresholds, two baselines
+    assert len(shared) == 5  # ours at two thresholds, three baselines
     for key in shared:
         assert found[key]["class_iou"] == before[key]["class_iou"], key
         assert (found[key]["miou"], found[key]["fb_iou"]) == (
