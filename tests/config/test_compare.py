@@ -25,7 +25,8 @@ FREE = """
 """
 COMPARED = """
     data.benchmark data.fold data.image_size data.min_object data.ignore_label masks.generator
-    model.backbone model.weights model.mgfe model.background model.decoder_masks
+    model.head model.metric model.backbone model.weights model.mgfe model.background
+    model.decoder_masks
     train.seed train.epochs train.episodes_per_epoch train.batch_size train.optimizer train.lr
     train.momentum train.weight_decay train.poly_power train.freeze_backbone train.loss
     train.precision train.validation
