@@ -17,7 +17,6 @@ from mgcl.visualize.overlays import (
     LABEL,
     MISS,
     PREDICTED,
-    TILE,
     enlarge,
     errors,
     heat,
@@ -25,14 +24,10 @@ from mgcl.visualize.overlays import (
     outlined,
     readable,
 )
-from mgcl.visualize.tiles import GAP, INK, Tile, compose
+from mgcl.visualize.tiles import INK, Tile, compose
 
 if TYPE_CHECKING:
     from mgcl.datasets.episodes import Episode
-    from mgcl.predict.support import Example
-
-
-PAGE = GAP + 6 * (TILE + GAP)  # width of an overview, pixels
 
 
 def episode_panel(
@@ -90,54 +85,6 @@ def guidance_panel(
     given, made = _query_tiles(episode, np.asarray(probability), np.asarray(prediction))
     first = [*_support_tiles(episode)[0], *given, made[0], made[-1]]
     return compose([first, *levels], title).picture
-
-
-def overview(examples: Sequence["Example"], found: Sequence[Tile], title: str) -> np.ndarray:
-    """The examples that a class was marked in, and what was found of it.
-
-    Args:
-        examples: each is shown with its label, and again with its masks.
-        found: from `found_tile`; as many stand in a row as the page is wide.
-        title: above the tiles.
-
-    Returns:
-        (h, w, 3) uint8, at most `PAGE` wide unless a tile is wider.
-    """
-    shown = []
-    for k, example in enumerate(examples, start=1):
-        image, label = enlarge(example.image, smooth=True), enlarge(example.label)
-        words = [(f"support {k}", INK), ("label", readable(LABEL))]
-        shown.append(Tile(outlined(image, label, LABEL), words))
-        shown.append(_mask_tile(image, example.mask_map, words[0][0]))
-    return compose([*_in_rows(shown), *_in_rows(found)], title).picture
-
-
-def found_side(count: int) -> int:
-    """Long side of the tiles of `count` results: one, two or three fill the page's width."""
-    columns = min(3, max(1, count))
-    return (PAGE - GAP) // columns - GAP
-
-
-def _in_rows(tiles: Sequence[Tile]) -> list[Sequence[Tile]]:
-    widest = max((tile.image.shape[1] for tile in tiles), default=TILE)
-    columns = max(1, (PAGE - GAP) // (widest + GAP))
-    return [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
-
-
-def found_tile(name: str, image: np.ndarray, mask: np.ndarray, *, side: int = TILE) -> Tile:
-    """What was found in an image, at most `side` pixels long, but a tile at least.
-
-    Args:
-        name: the words above.
-        image: (H, W, 3) uint8.
-        mask: (H, W) uint8, 1 = foreground.
-        side: long side of the tile, pixels.
-    """
-    side = max(TILE, min(side, max(image.shape)))
-    marked = enlarge(255 * mask, smooth=True, side=side) > 64  # shrunk, small objects keep some
-    picture = enlarge(image, smooth=True, side=side)
-    tinted = outlined(picture, marked.astype(np.uint8), PREDICTED)
-    return Tile(tinted, [(name, readable(PREDICTED))])
 
 
 def _support_tiles(episode: "Episode") -> list[tuple[Tile, Tile]]:

@@ -10,9 +10,8 @@ from PIL import Image
 
 from mgcl.datasets.episodes import Episode
 from mgcl.images.write import write_png
-from mgcl.predict.support import Example
 from mgcl.visualize.overlays import mask_overlay, outlined
-from mgcl.visualize.panels import episode_panel, found_side, found_tile, overview
+from mgcl.visualize.panels import episode_panel
 from mgcl.visualize.plots import learning_curve, threshold_plot
 from mgcl.visualize.tiles import CAPTION, INK, Tile, _shortened, compose, font
 
@@ -211,30 +210,3 @@ def test_importing_the_pictures_and_the_report_imports_no_heavy_library():
     )
     run = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
-
-
-def test_an_overview_shows_every_example_and_a_few_results_larger():
-    image, mask = np.full((300, 600, 3), 128, np.uint8), np.zeros((300, 600), np.uint8)
-    mask[100:104, 100:104] = 1  # small in a tile, and yet marked
-    label = mask[:256, :256]
-    example = Example(image[:256, :256], label, np.ones((256, 256), np.uint8))
-    small, large = found_tile("a" * 200, image, mask), found_tile("b", image, mask, side=512)
-    assert small.image.shape == (128, 256, 3) and large.image.shape == (256, 512, 3)
-    assert (small.image != 128).any()
-    panel = overview([example] * 4, [small] * 7, "title")
-    rows = 2 * (24 + 256 + GAP) + 2 * (24 + 128 + GAP)
-    assert panel.shape == (38 + rows, GAP + 6 * (TILE + GAP), 3)
-    assert overview([example], [large], "").shape[1] == 2 * (TILE + GAP) + GAP
-    assert (image == 128).all() and mask.sum() == 16
-
-
-def test_a_large_scene_stays_large_in_an_overview_and_many_stand_three_in_a_row():
-    image, mask = np.full((1536, 1536, 3), 128, np.uint8), np.zeros((1536, 1536), np.uint8)
-    example = Example(image[:256, :256], mask[:256, :256], mask[:256, :256])
-    sides = [found_side(count) for count in (1, 2, 3, 4, 12)]
-    assert sides == [1586, 788, 522, 522, 522]
-    one = overview([example], [found_tile("a", image, mask, side=sides[0])], "")
-    assert one.shape[1] == 1536 + 2 * GAP
-    many = [found_tile("a", image, mask, side=sides[3])] * 4
-    panel = overview([example], many, "")
-    assert panel.shape[:2] == (38 + 290 + 2 * (24 + 522 + GAP), GAP + 3 * (522 + GAP))
