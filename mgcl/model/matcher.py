@@ -318,9 +318,13 @@ class Matcher(FewShotNetwork):
             ]
         ).mean(dim=0)
         grid = (query.levels[0].shape[2], query.levels[0].shape[3])
-        drawn = over_masks(scores.unflatten(1, grid), query_mask_map, size)
+        whole = (query_mask_map.shape[1], query_mask_map.shape[2])
+        drawn = over_masks(scores.unflatten(1, grid), query_mask_map, whole)
         share = torch.stack([class_share(label, grid)[0] for label in support_labels.unbind(1)])
-        return drawn, EpisodeThreshold.statistics(drawn, share.mean(dim=(0, 2)))
+        statistics = EpisodeThreshold.statistics(drawn, share.mean(dim=(0, 2)))
+        if size != whole:  # a window of another number of pixels than the network sees
+            drawn = F.interpolate(drawn[:, None], size=size, mode="bilinear")[:, 0]
+        return drawn, statistics
 
 
 def _side_by_side(

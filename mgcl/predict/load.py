@@ -59,24 +59,22 @@ def load_network(
         ValueError: the checkpoint is missing, torn or of another network than `config` says, or
             something that the masks need is missing.
     """
-    from mgcl.build import build_setup, build_trained, resolve_threshold
+    from mgcl.build import build_network, build_setup, build_trained, resolve_threshold
     from mgcl.config import Config, load, with_values
-    from mgcl.device import choose_device, keep_freed_memory
+    from mgcl.device import choose_device
     from mgcl.masks.generator import build_generator
-    from mgcl.model.matcher import Matcher
-    from mgcl.model.pretrained import build_backbone
 
     constants = load(["--config", str(config)]) if config else None
     said: Any = {}
     model: FewShotNetwork
     if checkpoint is None:
-        keep_freed_memory()
-        model = Matcher(build_backbone(BACKBONE))
         constants = with_values(
             constants or Config(),
+            model={"head": "matcher", "metric": "untrained", "backbone": BACKBONE},
             masks={"generator": masks or "superpixels"},
-            test={"threshold": 0.5, "batch_size": 8},
+            test={"threshold": 0.5},
         )
+        model = build_network(constants)
     else:
         model, constants, said = build_trained(constants, Path(checkpoint))
         constants = with_values(constants, masks={"generator": masks} if masks else {})

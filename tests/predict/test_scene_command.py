@@ -1,0 +1,172 @@
+"""Real scenes on the command line, with the matcher: what is written, continued and replaced."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyogrio
+import pytest
+import rasterio
+import shapely
+from PIL import Image
+from rasterio.crs import CRS
+from rasterio.transform import from_origin
+
+from mgcl.predict.command import main
+from mgcl.predict.inputs import find_queries
+from mgcl.predict.layers import write_layer
+from mgcl.predict.memory import check_memory
+from mgcl.predict.objects import Found
+from mgcl.predict.vectors import Grid
+
+RED, BLUE, GROUND = (220, 40, 60), (40, 60, 210), (70, 120, 60)
+SIZE = (320, 384)
+PLACE = from_origin(500_000, 5_000_000, 0.5, 0.5)
+UTM = CRS.from_epsg(32633)
+BOXES = {"red": [(20, 30, 90, 100), (250, 200, 330, 260)], "blue": [(150, 60, 220, 130)]}
+
+
+def a_scene() -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Noisy ground with squares; where each class is."""
+    rng = np.random.default_rng(0)
+    image = np.tile(np.array(GROUND, float), (*SIZE, 1))
+    truth = {}
+    for name, colour in (("red", RED), ("blue", BLUE)):
+        truth[name] = np.zeros(SIZE, bool)
+        for x0, y0, x1, y1 in BOXES[name]:
+            image[y0:y1, x0:x1] = colour
+            truth[name][y0:y1, x0:x1] = True
+    noisy = image + rng.normal(0, 6, image.shape)
+    return noisy.clip(1, 255).astype(np.uint8), truth
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("scene")
+    image, _ = a_scene()
+    how = {"driver": "GTiff", "height": SIZE[0], "width": SIZE[1], "count": 3, "dtype": "uint8"}
+    with rasterio.open(root / "scene.tif", "w", **how, crs=UTM, transform=PLACE) as file:
+        file.write(image.transpose(2, 0, 1))
+    Image.fromarray(image).save(root / "plain.png")
+    marked = [
+        Found(shapely.box(*BOXES[n][0]), i, 1.0, 1) for i, n in enumerate(("red", "blue"), start=1)
+    ]
+    write_layer(root / "marks.gpkg", marked, ["red", "blue"], Grid(*SIZE, UTM, PLACE))
+    return root
+
+
+def run(root: Path, to: Path, *words: object) -> int:
+    line = ["--support", root / "scene.tif", root / "marks.gpkg", "--window", 128, "--to", to]
+    return main([str(word) for word in [*line, "--device", "cpu", *words]])
+
+
+def overlap(found: np.ndarray, truth: np.ndarray) -> float:
+    return (found & truth).sum() / (found | truth).sum()
+
+
+def test_marks_in_a_scene_find_their_classes_in_it(folder, tmp_path, capsys):
+    to = tmp_path / "out"
+    assert run(folder, to, "--query", folder / "scene.tif", "--min-area", 40, "--smooth") == 0
+    said = capsys.readouterr().out
+    assert "2 windows around 2 marked objects" in said and "1 of 1 images segmented" in said
+    _, truth = a_scene()
+    with rasterio.open(to / "masks/scene.tif") as file:
+        assert file.crs == UTM and file.transform == PLACE
+        classes = file.read(1)
+    assert overlap(classes == 1, truth["red"]) > 0.6 and overlap(classes == 2, truth["blue"]) > 0.6
+    meta, _, geometry, columns = pyogrio.raw.read(to / "objects/scene.gpkg")
+    rows = dict(zip(meta["fields"], columns, strict=True))
+    assert CRS.from_user_input(meta["crs"]) == UTM and set(rows["class"]) == {"red", "blue"}
+    assert rows["area_m2"].min() >= 40 and ((rows["score"] > 0.5) & (rows["score"] <= 1)).all()
+    assert shapely.from_wkb(geometry)[0].within(shapely.box(500_000, 4_999_840, 500_192, 5_000_000))
+    facts = json.loads((to / "predict.json").read_text())
+    assert facts["checkpoint"] == "matcher" and facts["queries"]["scene"]["unit"] == "m²"
+    with Image.open(to / "overview.png") as picture:
+        assert 900 < picture.width < 1100
+
+
+def test_plain_images_get_pixels_and_coco(folder, tmp_path):
+    words = ["--query", folder / "plain.png", "--overlap", 0, "--probabilities"]
+    assert run(folder, tmp_path, *words) == 0
+    coco = json.loads((tmp_path / "coco.json").read_text())
+    assert [c["name"] for c in coco["categories"]] == ["red", "blue"]
+    assert coco["images"][0]["width"] == SIZE[1] and len(coco["annotations"]) >= 3
+    with Image.open(tmp_path / "masks/plain.png") as mask:
+        classes = np.asarray(mask)
+    assert sum(a["area"] for a in coco["annotations"]) == (classes > 0).sum()
+
+
+def test_shards_make_the_same_bytes_as_one_process(folder, tmp_path, capsys):
+    words = ["--query", folder / "scene.tif", folder / "plain.png", "--objects", "none"]
+    assert run(folder, tmp_path / "one", *words) == 0
+    for i in (2, 0, 1):
+        capsys.readouterr()
+        assert run(folder, tmp_path / "three", *words, "--shard", f"{i}/3") == 0
+    assert "2 of 2 images segmented" in capsys.readouterr().out
+    for name in "masks/scene.tif", "masks/plain.png", "overlays/scene.png":
+        one, three = ((tmp_path / which / name).read_bytes() for which in ("one", "three"))
+        assert one == three
+
+
+def test_a_run_again_goes_on_and_another_one_replaces(folder, tmp_path, capsys):
+    first = ["--query", folder / "plain.png", "--overlap", 0]
+    assert run(folder, tmp_path, *first) == 0
+    mask = tmp_path / "masks/plain.png"
+    made = mask.stat().st_mtime_ns
+    assert run(folder, tmp_path, *first) == 0 and mask.stat().st_mtime_ns == made
+    mask.unlink()
+    assert run(folder, tmp_path, *first) == 0 and mask.exists(), "what is missing is made again"
+    capsys.readouterr()
+    other = ["--query", folder / "scene.tif", "--overlap", 0, "--threshold", 0.7]
+    assert run(folder, tmp_path, *other) == 0
+    assert "the results of 1 queries were made otherwise: deleted" in capsys.readouterr().out
+    left = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.glob("*/*.*"))
+    assert [p for p in left if not p.startswith(".work")] == [
+        "masks/scene.tif",
+        "objects/scene.gpkg",
+        "overlays/scene.png",
+    ]
+
+
+WRONG = {
+    "it may span 16 to 16,384": ["--window", "40000"],
+    "give either --support": ["--supports", "x.toml"],
+    "no attribute 'kind'": ["--field", "kind"],
+    "give one or three of 1 to 3": ["--bands", "9,1,2"],
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_a_mistake_is_said_before_anything_is_written(message, folder, tmp_path, capsys):
+    assert run(folder, tmp_path / "out", "--query", folder / "plain.png", *WRONG[message]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out/masks").exists()
+    (tmp_path / "file").touch()
+    assert run(folder, tmp_path / "file", "--query", folder / "plain.png") == 2
+    assert "is a file: give a folder" in capsys.readouterr().err
+
+
+def test_what_does_not_fit_the_memory_is_refused_with_figures(monkeypatch):
+    class Huge:
+        path, height, width = "scene.tif", 100_000, 100_000
+
+    class Model:
+        votes, batch_size = 5, 8
+
+    monkeypatch.setattr("mgcl.predict.memory.available", lambda: 2_000_000_000)
+    check_memory(Model, Huge, 128)
+    with pytest.raises(ValueError, match="windows of 8192 pixels take about .* GB, and 2.0 GB"):
+        check_memory(Model, Huge, 8192)
+
+
+def test_labels_are_no_queries_and_text_files_name_queries(tmp_path):
+    for name in ("a.png", "a_mask.png", "labels/a.png", "b_label.png", "mine.png", "q/c.tif"):
+        path = tmp_path / "d" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    given = {"results": tmp_path / "out", "labels": [tmp_path / "d/mine.png"]}
+    found = find_queries([str(tmp_path / "d")], **given)
+    assert sorted(found) == ["a", "b_label", "q/c"], "b_label labels nothing that is there"
+    (tmp_path / "d/list.txt").write_text(f"# mine\n{tmp_path}/d/a.png\n\nq/c.tif\n")
+    named = find_queries([str(tmp_path / "d/list.txt")], **given)
+    assert [p.name for p in named.values()] == ["a.png", "c.tif"]
