@@ -18,7 +18,8 @@ from mgcl.device import keep_freed_memory, make_reproducible
 from mgcl.engine.calibration import fit_threshold
 from mgcl.engine.evaluation import THRESHOLDS
 from mgcl.engine.forward import Setup
-from mgcl.model.matcher import FITTED_SHOTS, Matcher
+from mgcl.model.matcher import Matcher
+from mgcl.model.matching import FITTED_SHOTS
 from mgcl.model.network import MGCL, SegmentationHead, build_model
 from mgcl.model.pretrained import build_backbone
 from mgcl.model.residual import ResidualMGCL

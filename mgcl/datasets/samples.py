@@ -78,6 +78,11 @@ class ImageSource:
         label = binary_label(ids, entry.class_id)
         return Sample(torch.from_numpy(image), torch.from_numpy(label), torch.from_numpy(mask_map))
 
+    def load_ids(self, entry: Entry) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `load`, but image (3, S, S) and the label ids (S, S) of all classes."""
+        planes = self._cache.get(self._key(entry), lambda: self._planes(entry))
+        return torch.from_numpy(planes[:3]), torch.from_numpy(planes[3])
+
     def _planes(self, entry: Entry) -> np.ndarray:
         """(5, S, S) uint8: red, green, blue, label ids, mask map."""
         size = self.image_size

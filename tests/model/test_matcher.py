@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mgcl.model import matcher
+from mgcl.model import matcher, matching
 from mgcl.model.backbone import Backbone
 from mgcl.model.pretrained import build_backbone
 
@@ -40,7 +40,7 @@ def test_match_is_the_definition():
     query, support = (unit(torch.randn(2, 20, n, dtype=torch.double), 1) for n in (64, 128))
     share = torch.rand(2, 128, dtype=torch.double)
     share[:, :40] = 0
-    found = matcher.match(query, support, share, 1 - share)
+    found = matching.match(query, support, share, 1 - share)
     wanted = torch.stack([slow_match(*case) for case in zip(query, support, share, strict=True)])
     torch.testing.assert_close(found, wanted)
 
@@ -48,19 +48,19 @@ def test_match_is_the_definition():
 def test_a_support_that_lies_twice_changes_nothing():
     query, support = (unit(torch.randn(2, 20, 64, dtype=torch.double), 1) for _ in range(2))
     share = torch.rand(2, 64, dtype=torch.double)
-    once = matcher.match(query, support, share, 1 - share)
+    once = matching.match(query, support, share, 1 - share)
     share = torch.cat([share, share], 1)
-    twice = matcher.match(query, torch.cat([support, support], 2), share, 1 - share)
+    twice = matching.match(query, torch.cat([support, support], 2), share, 1 - share)
     torch.testing.assert_close(once, twice)
 
 
 def test_what_does_not_count_in_the_label_counts_on_neither_side():
     query, support = (unit(torch.randn(1, 8, 16), 1) for _ in range(2))
     label = torch.randint(0, 2, (1, 4, 4))
-    shares = matcher.class_share(F.pad(label, (0, 0, 0, 4), value=255), (8, 4))
-    found = matcher.match(query, torch.cat([support, torch.randn(1, 8, 16)], 2), *shares)
+    shares = matching.class_share(F.pad(label, (0, 0, 0, 4), value=255), (8, 4))
+    found = matching.match(query, torch.cat([support, torch.randn(1, 8, 16)], 2), *shares)
     torch.testing.assert_close(
-        found, matcher.match(query, support, *matcher.class_share(label, (4, 4)))
+        found, matching.match(query, support, *matching.class_share(label, (4, 4)))
     )
 
 
@@ -71,10 +71,10 @@ def test_an_image_without_the_class_is_a_negative_support():
     support = torch.stack([thing, other * 0.5 + thing, ground, ground], 1)[None]
     support = unit(support, 1)
     share = torch.tensor([[1.0, 1.0, 0.0, 0.0]])
-    without = matcher.match(query, support, share, 1 - share)
+    without = matching.match(query, support, share, 1 - share)
     negative = torch.stack([other, other, ground, ground], 1)[None]
     share = F.pad(share, (0, 4))
-    with_negative = matcher.match(query, torch.cat([support, negative], 2), share, 1 - share)
+    with_negative = matching.match(query, torch.cat([support, negative], 2), share, 1 - share)
     assert with_negative[0, 1] < without[0, 1] - 0.1
     assert with_negative[0, 0] > with_negative[0, 1]
 
@@ -82,15 +82,15 @@ def test_an_image_without_the_class_is_a_negative_support():
 @pytest.mark.parametrize("label", [0, 1], ids=["no foreground", "no background"])
 def test_a_label_of_one_side_gives_numbers(label):
     query, support = (unit(torch.randn(1, 8, 16), 1) for _ in range(2))
-    shares = matcher.class_share(torch.full((1, 4, 4), label), (4, 4))
-    assert matcher.match(query, support, *shares).isfinite().all()
+    shares = matching.class_share(torch.full((1, 4, 4), label), (4, 4))
+    assert matching.match(query, support, *shares).isfinite().all()
 
 
 def test_the_map_is_drawn_towards_the_masks_means_and_left_alone_outside():
     scores = torch.randn(2, 4, 4)
     maps = torch.zeros(2, 16, 16, dtype=torch.uint8)
     maps[:, :8], maps[:, 8:, :4] = 1, 200
-    found = matcher.over_masks(scores, maps, (16, 16))
+    found = matching.over_masks(scores, maps, (16, 16))
     fine = F.interpolate(scores[:, None], size=(16, 16), mode="bilinear", align_corners=False)[:, 0]
     for image in range(2):
         for number in (1, 200):

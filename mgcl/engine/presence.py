@@ -1,0 +1,205 @@
+"""Fits the presence score on training images: pairs that do and pairs that do not share a class.
+
+A pair of a class is judged as a novel class's will be: by what the *other* classes say.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mgcl.datasets.pool import LabelledImage
+from mgcl.engine.forward import Setup
+from mgcl.model.matcher import Matcher
+from mgcl.model.matching import FITTED_SHOTS, unit
+from mgcl.model.presence import COHORT, GROUND, Known, Presence, beside, pair_statistics
+
+LEAST = 0.02  # of an image, from which on it counts as showing a class; none of it as not showing
+SETS, QUERIES = 200, 8  # sets of supports; queries that show their class, and that do not
+GROUND_CELLS, GROUND_STEPS = 12_000, 8
+PLAIN = 0.98  # share of a cell that is no class
+CHUNK = 32  # images at a time
+# Queries that show the class and that do not, of which each is seen beside the others: a user's
+# folder is of any mixture.
+MIXTURES = ((8, 8), (4, 8), (2, 8), (1, 8), (0, 8), (8, 4), (8, 2))
+
+
+class Pool(NamedTuple):
+    """Encoded training images with what they show; on the CPU."""
+
+    cells: Tensor
+    """(N, C, n) float16, of unit length."""
+    shares: Tensor
+    """(N, L, n) float16: share of each of L classes in each cell."""
+    plain: Tensor
+    """(N, n) float16: share of what is none of them."""
+
+    def showing(self, place: int) -> Tensor:
+        """Images that show a class, in order."""
+        return torch.nonzero(self.shares[:, place].float().mean(dim=1) >= LEAST)[:, 0]
+
+    def lacking(self, place: int) -> Tensor:
+        """Images without anything of a class, in order."""
+        return torch.nonzero(~self.shares[:, place].any(dim=1))[:, 0]
+
+
+class PairSet(NamedTuple):
+    """Supports of one class, and queries of which the first `shown` show it: places in the pool."""
+
+    place: int
+    supports: list[int]
+    queries: list[int]
+    shown: int
+
+
+@torch.inference_mode()
+def encode_pool(
+    network: Matcher, loader: Iterable[LabelledImage], class_ids: Sequence[int], *, setup: Setup
+) -> Pool:
+    """Encode images; memory grows with their number, 320 kB each with 624 channels at 256 px.
+
+    Args:
+        network: on the device; its untrained metric counts.
+        loader: batches of images with the ids of their labels.
+        class_ids: the training classes, 0-based; all others are background, as in training.
+        setup: device and precision.
+    """
+    wanted = torch.tensor(class_ids) + 1
+    parts = []
+    for batch in loader:
+        encoded = setup.encode(network, batch.image, torch.zeros_like(batch.ids))
+        features = encoded.levels[0]
+        size = (features.shape[2], features.shape[3])
+        masks = (batch.ids[:, None] == wanted[:, None, None]).float()  # (B, L, H, W)
+        none = 1 - masks.sum(dim=1, keepdim=True) - (batch.ids[:, None] == 255).float()
+        shares = F.adaptive_avg_pool2d(torch.cat([masks, none], 1), size)
+        cells, shares = features.flatten(2).half().cpu(), shares.flatten(2).half()
+        parts.append((cells, shares[:, :-1], shares[:, -1]))
+    return Pool(*map(torch.cat, zip(*parts, strict=True)))
+
+
+@torch.inference_mode()
+def fit_presence(presence: Presence, pool: Pool, *, seed: int = 0) -> None:
+    """Fit everything of `presence`, on the device where it is.
+
+    Raises:
+        ValueError: fewer than three classes with two images each.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    places = [place for place in range(pool.shares.shape[1]) if len(pool.showing(place)) > 1]
+    if len(places) < 3:
+        raise ValueError(
+            f"{len(places)} training classes have two images or more, but telling images that show "
+            "a class from images that do not takes three"
+        )
+    known = presence.known
+    known.mean = mean_cell(pool).to(known.mean)
+    regions = {place: region_means(known, pool, place) for place in places}
+    ground = ground_means(known, pool, generator)
+    found: dict[int, list[tuple[PairSet, Tensor]]] = {shots: [] for shots in FITTED_SHOTS}
+    for place in places:
+        known.learn([regions[other] for other in places if other != place], ground)
+        for shots, pairs_of in found.items():
+            for pairs in draw_pairs(pool, place, shots, -(-SETS // len(places)), generator):
+                pairs_of.append((pairs, set_statistics(presence, pool, pairs)))
+    known.learn([*regions.values()], ground)
+    for shots, pairs_of in found.items():
+        if pairs_of:
+            _fit_rules(presence, shots, pairs_of)
+
+
+def _fit_rules(presence: Presence, shots: int, found: list[tuple[PairSet, Tensor]]) -> None:
+    """The rule for queries by themselves, and that for those which are seen together."""
+    alone, together = [], []
+    for number, (pairs, numbers) in enumerate(found):
+        shown = torch.arange(len(numbers), device=numbers.device) < pairs.shown
+        group = torch.full_like(shown, pairs.place, dtype=torch.long)
+        alone.append((numbers, shown, group))
+        with_it, without = MIXTURES[number % len(MIXTURES)]
+        chosen = [*range(min(with_it, pairs.shown))]
+        chosen += range(pairs.shown, min(pairs.shown + without, len(numbers)))
+        if len(chosen) >= COHORT:
+            seen = beside(numbers[chosen], numbers[chosen])
+            together.append((seen, shown[chosen], group[chosen]))
+    presence.rule(shots).fit(*_joined(alone))
+    if together:
+        presence.rule(shots, together=True).fit(*_joined(together))
+
+
+def _joined(rows: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+    first, second, third = (torch.cat(part) for part in zip(*rows, strict=True))
+    return first, second, third
+
+
+def mean_cell(pool: Pool) -> Tensor:
+    """The mean of all cells: (C,)."""
+    total = torch.zeros(pool.cells.shape[1])
+    for cells in pool.cells.split(CHUNK):
+        total += cells.float().sum(dim=(0, 2))
+    return total / (len(pool.cells) * pool.cells.shape[2])
+
+
+def region_means(known: Known, pool: Pool, place: int) -> Tensor:
+    """The mean of the centred cells of a class in each image that shows it: (images, C)."""
+    means = []
+    for images in pool.showing(place).split(CHUNK):
+        cells = known.centre(pool.cells[images].to(known.mean))
+        weight = pool.shares[images, place].to(cells)  # (b, n)
+        means.append(torch.einsum("bcn,bn->bc", cells, weight) / weight.sum(dim=1, keepdim=True))
+    return torch.cat(means)
+
+
+def ground_means(known: Known, pool: Pool, generator: torch.Generator) -> Tensor:
+    """What plain background looks like: at most `GROUND` means of its cells, (any, C).
+
+    Spherical k-means of the centred cells that show no class.
+    """
+    plain = torch.nonzero(pool.plain > PLAIN)  # (cells, 2): image, cell
+    if not len(plain):
+        plain = torch.nonzero(pool.plain == pool.plain.amax())
+    chosen = plain[torch.randperm(len(plain), generator=generator)[:GROUND_CELLS]]
+    cells = pool.cells[chosen[:, 0], :, chosen[:, 1]].to(known.mean)  # (cells, C)
+    cells = known.centre(cells[..., None])[..., 0]
+    means = cells[:GROUND]
+    for _ in range(GROUND_STEPS):
+        nearest = (cells @ means.T).argmax(dim=1)
+        sums = torch.zeros_like(means).index_add_(0, nearest, cells)
+        empty = ~torch.isin(torch.arange(len(means), device=cells.device), nearest)
+        means = unit(torch.where(empty[:, None], means, sums))
+    return means
+
+
+def draw_pairs(
+    pool: Pool, place: int, shots: int, sets: int, generator: torch.Generator
+) -> list[PairSet]:
+    """Sets of pairs of a class, none where it has too few images."""
+    showing, lacking = pool.showing(place), pool.lacking(place)
+    if len(showing) <= shots or not len(lacking):
+        return []
+    drawn = []
+    for _ in range(sets):
+        images = showing[torch.randperm(len(showing), generator=generator)].tolist()
+        others = lacking[torch.randperm(len(lacking), generator=generator)[:QUERIES]].tolist()
+        queries = images[shots : shots + QUERIES]
+        drawn.append(PairSet(place, images[:shots], queries + others, len(queries)))
+    return drawn
+
+
+def set_statistics(presence: Presence, pool: Pool, pairs: PairSet) -> Tensor:
+    """(Q, S)."""
+    known = presence.known
+    cells = known(pool.cells[pairs.queries + pairs.supports].to(known.mean))
+    query, support = cells[: len(pairs.queries)], cells[len(pairs.queries) :]
+    shares = pool.shares[pairs.supports].to(cells)  # (K, L, n)
+    foreground = shares[:, pairs.place]
+    background = shares.sum(dim=1) + pool.plain[pairs.supports].to(cells) - foreground
+    B = len(query)
+    return pair_statistics(
+        query,
+        support.transpose(0, 1).flatten(1).expand(B, -1, -1),  # (K, C, n) -> (B, C, K*n)
+        foreground.flatten().expand(B, -1),
+        background.flatten().expand(B, -1),
+        known,
+    )

@@ -1,0 +1,288 @@
+"""Whether a query shows the supports' class at all: log-odds of an image.
+
+A map of scores says where the class would be, not whether it is there: whatever looks least unlike
+it scores high. So the query's cells have to choose between the supports and other things that are
+known: the training classes and plain background. What is known of these also says which differences
+between features mean nothing (within-class covariance normalisation, Hatch et al., Interspeech
+2006: directions in which images of one class differ are shrunk). Six statistics of a query and its
+supports go into a logistic regression, fitted on training images that do and do not share a class
+(`mgcl.engine.presence`).
+
+Words: as in `mgcl.model.matching`.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mgcl.model.fewshot import Encoded
+from mgcl.model.matching import (
+    FITTED_SHOTS,
+    SELF_BACKGROUND,
+    SELF_FOREGROUND,
+    dot,
+    mean_of,
+    nearest_fitted,
+    side_by_side,
+    support_prototypes,
+    sure_cells,
+    unit,
+)
+
+AXES = 128  # directions that are shrunk
+SPREAD = 0.005  # of all within-class variance: an axis with as much is shrunk by a square root of 2
+CLASSES, GROUND = 64, 32  # known things that the query's cells may be instead
+FEW = 0.02  # of an image's cells say whether a known class is there
+STATISTICS = 6
+COHORT = 8  # images from which on they are judged together
+KEPT = 0.9  # of the images that show the class lie above 0
+RIDGE = 30.0  # penalty of squared weights, beside the sum of all pairs' losses
+
+
+class Known(nn.Module):
+    """What the training classes say: the metric, and what else an image may show.
+
+    Its state has one shape, however many classes there were: places that are left over repeat.
+    """
+
+    mean: Tensor
+    axes: Tensor
+    shrink: Tensor
+    classes: Tensor
+    ground: Tensor
+
+    def __init__(self, channels: int) -> None:
+        """`channels` of the features."""
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("axes", torch.zeros(channels, AXES))
+        self.register_buffer("shrink", torch.zeros(AXES))
+        self.register_buffer("classes", torch.zeros(CLASSES, channels))
+        self.register_buffer("ground", torch.zeros(GROUND, channels))
+
+    def centre(self, cells: Tensor) -> Tensor:
+        """Cells of unit length, as a matcher has them, less the mean cell: (B, C, n)."""
+        return unit(cells - self.mean[:, None])
+
+    def project(self, cells: Tensor) -> Tensor:
+        """Centred cells in the metric: (B, C, n) -> (B, C, n)."""
+        return unit(cells - self.axes @ (self.shrink[:, None] * (self.axes.T @ cells)))
+
+    def forward(self, cells: Tensor) -> Tensor:
+        """Cells of unit length, as a matcher has them, in the metric: (B, C, n) -> (B, C, n)."""
+        return self.project(self.centre(cells))
+
+    def learn(self, regions: Sequence[Tensor], ground: Tensor) -> None:
+        """Set metric, classes and ground; the mean is set before.
+
+        Args:
+            regions: of each class, (two or more, C) means of its centred cells, one an image.
+            ground: (any, C) centred means of what is no class; at most `GROUND` count.
+        """
+        within = [
+            (of_class - of_class.mean(dim=0)) / math.sqrt(len(of_class) - 1) for of_class in regions
+        ]
+        _, sizes, axes = torch.linalg.svd(torch.cat(within), full_matrices=False)
+        share = (sizes.square() / sizes.square().sum().clamp_min(1e-12))[:AXES]
+        self.axes, self.shrink = torch.zeros_like(self.axes), torch.zeros_like(self.shrink)
+        self.axes[:, : len(share)] = axes[: len(share)].T
+        self.shrink[: len(share)] = 1 - (SPREAD / (SPREAD + share)).sqrt()
+        seen_most = sorted(regions, key=len, reverse=True)[:CLASSES]
+        means = [self.project(of_class.T[None]).mean(dim=2) for of_class in seen_most]
+        self.classes = _repeated(unit(torch.cat(means)), CLASSES)
+        self.ground = _repeated(self.project(ground.T[None])[0].T, GROUND)
+
+
+def _repeated(rows: Tensor, count: int) -> Tensor:
+    """The rows over and over: (any, C) -> (count, C)."""
+    return rows[torch.arange(count, device=rows.device) % len(rows)]
+
+
+class Rule(nn.Module):
+    """Log-odds from statistics: logistic regression, shifted so that 0 keeps what it was told to.
+
+    Before it is fitted it answers 0.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, count: int) -> None:
+        """`count` of the statistics."""
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(count))
+        self.register_buffer("scale", torch.ones(count))
+        self.register_buffer("weight", torch.zeros(count))
+        self.register_buffer("bias", torch.zeros(()))
+
+    def forward(self, statistics: Tensor) -> Tensor:
+        """(B, S) -> (B,)."""
+        return (statistics - self.mean) / self.scale @ self.weight + self.bias
+
+    def fit(self, statistics: Tensor, shown: Tensor, group: Tensor, kept: float = KEPT) -> None:
+        """Fit, and put 0 where `kept` of the shown pairs lie above it.
+
+        Where that is is told from pairs of groups that were left out of a fit of their own.
+
+        Args:
+            statistics: (N, S).
+            shown: (N,) bool.
+            group: (N,) integers; pairs of one class are of one group.
+            kept: share.
+        """
+        self.mean, self.scale = statistics.mean(dim=0), statistics.std(dim=0).clamp_min(1e-6)
+        z = torch.cat([(statistics - self.mean) / self.scale, self.bias.expand(len(shown), 1)], 1)
+        z = z.double()
+        z[:, -1] = 1
+        unseen = torch.zeros(len(shown), dtype=torch.double, device=z.device)
+        for number in group.unique():
+            out = group == number
+            unseen[out] = z[out] @ _logistic(z[~out], shown[~out].double())
+        solved = _logistic(z, shown.double())
+        self.weight = solved[:-1].to(self.mean)
+        self.bias = (solved[-1] - unseen[shown].quantile(1 - kept)).to(self.mean)
+
+
+def _logistic(x: Tensor, y: Tensor) -> Tensor:
+    """Weights of a logistic regression by Newton's steps; all but the last are penalised."""
+    weight = x.new_zeros(x.shape[1])
+    penalty = RIDGE * torch.eye(len(weight), dtype=x.dtype, device=x.device)
+    penalty[-1, -1] = 1e-6
+    for _ in range(10):
+        p = (x @ weight).sigmoid()
+        slope = x.T @ (p - y) + penalty @ weight
+        weight = weight - torch.linalg.solve((x.T * (p * (1 - p))) @ x + penalty, slope)
+    return weight
+
+
+class Presence(nn.Module):
+    """Log-odds that queries show the class of their supports; 0 keeps nine of ten that do."""
+
+    def __init__(self, channels: int) -> None:
+        """`channels` of the features; it says nothing before it is fitted."""
+        super().__init__()
+        self.known = Known(channels)
+        self.alone = _rules(STATISTICS)
+        self.together = _rules(2 * STATISTICS)
+
+    @property
+    def fitted(self) -> bool:
+        """Whether it has an opinion."""
+        return bool(self.known.shrink.any())
+
+    def forward(
+        self, query: Encoded, supports: Sequence[Encoded], support_labels: Tensor
+    ) -> Tensor:
+        """Of each query by itself: -> (B,); arguments as those of `statistics`."""
+        found = self.statistics(query, supports, support_labels)
+        return self.rule(count_shots(support_labels))(found)
+
+    def rule(self, shots: int, *, together: bool = False) -> "Rule":
+        """What makes log-odds of statistics, or of them and how unusual they are in a cohort."""
+        found = (self.together if together else self.alone)[str(nearest_fitted(shots))]
+        assert isinstance(found, Rule)
+        return found
+
+    def statistics(
+        self, query: Encoded, supports: Sequence[Encoded], support_labels: Tensor
+    ) -> Tensor:
+        """What the log-odds are told from.
+
+        Args:
+            query: B images, encoded by a matcher.
+            supports: K times B images, or one that serves every query; what a label without
+                foreground shows is background.
+            support_labels: (B, K, H, W) integers, 1 = class, 0 = background, else neither.
+
+        Returns:
+            (B, S).
+        """
+        seen = [self._in_metric(support) for support in supports]
+        sides = side_by_side(self._in_metric(query), seen, support_labels, 0)
+        return pair_statistics(*sides, self.known)
+
+    def _in_metric(self, images: Encoded) -> Encoded:
+        features = images.levels[0].float()
+        cells = self.known(features.flatten(2))
+        return Encoded((cells.unflatten(2, features.shape[2:]),), images.mask_map)
+
+    def among(self, found: Tensor, shots: int) -> Tensor:
+        """Log-odds of images of one place, of which each is seen beside the others.
+
+        Args:
+            found: (M, S) of M images by the same supports; fewer than 8 say nothing of each other.
+            shots: number of supports.
+
+        Returns:
+            (M,).
+        """
+        if len(found) < COHORT:
+            return self.rule(shots)(found)
+        return self.rule(shots, together=True)(beside(found, found))
+
+
+def count_shots(support_labels: Tensor) -> int:
+    """Supports (B, K, H, W) that show the class; the others show what is not the class."""
+    return int((support_labels == 1).flatten(2).any(dim=2).sum(dim=1).max())
+
+
+def beside(found: Tensor, cohort: Tensor) -> Tensor:
+    """Statistics, and how unusual they are in a cohort: (B, S), (M, S) -> (B, 2S)."""
+    z = (found - cohort.mean(dim=0)) / cohort.std(dim=0, correction=0).clamp_min(1e-6)
+    return torch.cat([found, z], dim=1)
+
+
+def _rules(count: int) -> nn.ModuleDict:
+    return nn.ModuleDict({str(K): Rule(count) for K in FITTED_SHOTS})
+
+
+def pair_statistics(
+    query: Tensor, support: Tensor, foreground: Tensor, background: Tensor, known: Known
+) -> Tensor:
+    """Six numbers of each query and its supports, in the metric.
+
+    Args:
+        query: (B, C, n) of unit length.
+        support: (B, C, m), the cells of all supports side by side.
+        foreground: (B, m) share of the class in each.
+        background: (B, m) share of anything else that counts.
+        known: other things that the query may show.
+
+    Returns:
+        (B, 6).
+    """
+    P, N = support_prototypes(support, foreground, background)
+    likeness, margin = dot(P, query), dot(P - N, query)  # (B, n)
+    found = unit(mean_of(query, likeness, SELF_FOREGROUND, largest=True))
+    rest = unit(mean_of(query, margin, SELF_BACKGROUND, largest=False))
+    nearest = _likeness_to_sure(query, support, sure_cells(foreground, background)[0])
+    instead = torch.einsum("kc,bcn->bkn", known.classes, query)
+    return torch.stack(
+        [
+            _top(likeness, SELF_FOREGROUND) - _top(instead, FEW).amax(dim=1),
+            _top(nearest, SELF_FOREGROUND),
+            (found * P).sum(dim=1) - (found @ known.ground.T).amax(dim=1),
+            (found * unit(query.mean(dim=2))).sum(dim=1),  # low: what is found stands out
+            (rest * N).sum(dim=1),  # whether the surroundings are alike
+            margin.std(dim=1),
+        ],
+        dim=1,
+    )
+
+
+def _likeness_to_sure(query: Tensor, support: Tensor, weight: Tensor) -> Tensor:
+    """Of each cell to the likest of the sure ones, those with a weight (B, m): -> (B, n)."""
+    count = int((weight > 0).sum(dim=1).amax())  # few of the cells, as a rule
+    weight, place = weight.topk(count, dim=1)
+    chosen = support.gather(2, place[:, None].expand(-1, support.shape[1], -1))  # (B, C, count)
+    likeness = torch.bmm(chosen.transpose(1, 2), query)
+    return likeness.masked_fill(weight[..., None] == 0, -1).amax(dim=1)
+
+
+def _top(scores: Tensor, share: float) -> Tensor:
+    """Mean of the largest: (..., n) -> (...)."""
+    return scores.topk(max(1, round(share * scores.shape[-1])), dim=-1).values.mean(dim=-1)

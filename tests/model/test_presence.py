@@ -1,0 +1,149 @@
+import pytest
+import torch
+
+from mgcl.model import matching
+from mgcl.model.fewshot import Encoded
+from mgcl.model.presence import COHORT, Known, Presence, Rule, pair_statistics
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+def unit(x, dim):
+    return x / x.norm(dim=dim, keepdim=True)
+
+
+def learned(channels=20, classes=4) -> Presence:
+    """One that knows some classes and has rules, drawn at random."""
+    presence = Presence(channels)
+    presence.known.mean = 0.1 * torch.randn(channels)
+    regions = [torch.randn(3 + i, channels) for i in range(classes)]
+    presence.known.learn(regions, unit(torch.randn(9, channels), 1))
+    for rules in (presence.alone, presence.together):
+        for rule in rules.values():
+            rule.weight, rule.bias = torch.randn_like(rule.weight), torch.randn(())
+    return presence
+
+
+def images(count, channels=20, side=8) -> Encoded:
+    cells = unit(torch.randn(count, channels, side, side), 1)
+    return Encoded((cells,), torch.zeros(count, 4 * side, 4 * side, dtype=torch.uint8))
+
+
+def slow_statistics(query, support, share, known):
+    """One query, cell by cell: (C, n), (C, m), (m,) -> (6,)."""
+    P, N = unit(support @ share, 0), unit(support @ (1 - share), 0)
+    n = query.shape[1]
+    order = (P @ query).argsort(descending=True)[: round(0.05 * n)]
+    found = unit(query[:, order].mean(1), 0)
+    margin = (P - N) @ query
+    rest = unit(query[:, margin.argsort()[: round(0.3 * n)]].mean(1), 0)
+    likest = torch.stack([(support[:, share > 0.5].T @ q).max() for q in query.T])
+    best = lambda x, count: x.sort(descending=True).values[:count].mean()  # noqa: E731
+    others = torch.stack([best(c @ query, round(0.02 * n)) for c in known.classes])
+    return torch.stack(
+        [
+            best(P @ query, round(0.05 * n)) - others.max(),
+            best(likest, round(0.05 * n)),
+            P @ found - (known.ground @ found).max(),
+            found @ unit(query.mean(1), 0),
+            rest @ N,
+            margin.std(),
+        ]
+    )
+
+
+def test_the_statistics_are_their_definition():
+    presence = learned()
+    query, support = (unit(torch.randn(3, 20, n), 1) for n in (100, 80))
+    share = torch.rand(3, 80)
+    share[0, :70] = 0  # few sure cells
+    found = pair_statistics(query, support, share, 1 - share, presence.known)
+    cases = zip(query, support, share, strict=True)
+    wanted = torch.stack([slow_statistics(*case, presence.known) for case in cases])
+    torch.testing.assert_close(found, wanted)
+
+
+def test_queries_together_get_what_each_gets_alone_and_one_support_serves_them_all():
+    presence, queries, support = learned(), images(5), images(1)
+    label = torch.randint(0, 2, (1, 1, 32, 32))
+    both = presence(queries, [support], label.expand(5, -1, -1, -1))
+    each = [presence(query, [support], label) for query in queries.split(1)]
+    torch.testing.assert_close(both, torch.cat(each))
+    assert both.std() > 0
+
+
+def test_a_support_that_lies_twice_changes_no_statistic():
+    presence, query, support = learned(), images(2), images(2)
+    label = torch.randint(0, 2, (2, 1, 32, 32))
+    once = presence.statistics(query, [support], label)
+    twice = presence.statistics(query, [support, support], label.expand(-1, 2, -1, -1))
+    torch.testing.assert_close(once, twice)
+
+
+def test_a_support_without_the_class_is_background_and_counts_as_no_support():
+    presence, query, supports = learned(), images(2), images(2).split(1)
+    label = torch.zeros(2, 2, 32, 32, dtype=torch.uint8)
+    label[:, 0, :16] = 1
+    found = presence.statistics(query, supports, label)
+    assert found.isfinite().all()
+    torch.testing.assert_close(
+        found[:, 1], presence.statistics(query, supports[:1], label[:, :1])[:, 1]
+    )
+    rule = presence.rule(1)
+    torch.testing.assert_close(presence(query, supports, label), rule(found))
+
+
+def test_what_differs_within_a_class_is_shrunk_and_length_stays_one():
+    known = Known(6)
+    noise = torch.zeros(40, 6)
+    noise[:, 0] = torch.randn(40)
+    regions = [unit(torch.eye(6)[i] + noise[10 * i : 10 * i + 10], 1) for i in (1, 2, 3)]
+    known.learn(regions, torch.eye(6)[4:])
+    cells = unit(torch.tensor([1.0, 1, 0, 0, 0, 0]), 0)[None, :, None]
+    seen = known.project(cells)[0, :, 0]
+    assert seen[0].abs() < 0.5 * seen[1]
+    torch.testing.assert_close(seen.norm(), torch.tensor(1.0))
+
+
+@pytest.mark.parametrize("classes", [2, 4, 80])
+def test_the_state_has_one_shape_however_many_classes_there_were(classes):
+    known = Known(5)
+    shapes = {name: value.shape for name, value in known.state_dict().items()}
+    known.learn([torch.randn(2, 5) for _ in range(classes)], torch.randn(3, 5))
+    assert {name: value.shape for name, value in known.state_dict().items()} == shapes
+    copy = Known(5)
+    copy.load_state_dict(known.state_dict())
+    assert torch.equal(copy.classes, known.classes)
+    assert len(known.classes.unique(dim=0)) == min(classes, 64)
+
+
+def test_it_says_whether_it_was_fitted():
+    assert learned().fitted
+    assert not Presence(20).fitted
+
+
+def test_nine_of_ten_shown_pairs_lie_above_zero_and_most_others_below():
+    shown = torch.arange(600) % 2 == 0
+    x = torch.randn(600, 6)
+    x[:, 2] += 2.5 * shown
+    rule = Rule(6)
+    rule.fit(x, shown, torch.arange(600) % 5)
+    kept = (rule(x)[shown] >= 0).float().mean()
+    assert 0.87 < kept < 0.93
+    assert (rule(x)[~shown] >= 0).float().mean() < 0.3
+
+
+def test_few_images_are_judged_each_by_itself_and_many_beside_each_other():
+    presence, found = learned(), torch.randn(20, 6)
+    few = found[: COHORT - 1]
+    torch.testing.assert_close(presence.among(few, 1), presence.rule(1)(few))
+    rule = presence.rule(5, together=True)
+    rule.weight[:6] = 0  # what all have more of says nothing then
+    torch.testing.assert_close(presence.among(found + 3, 5), presence.among(found, 5))
+
+
+def test_the_nearest_number_of_supports_that_was_fitted_serves():
+    assert [matching.nearest_fitted(K) for K in (1, 2, 3, 5, 50)] == [1, 1, 5, 5, 5]
