@@ -86,17 +86,19 @@ def _to_run(jobs: Sequence[Job]) -> list[Job]:
 def find_problems(jobs: Sequence[Job]) -> list[str]:
     """What the runs would stop at, each said once: missing data, lists or mask maps."""
     from mgcl.datasets.lists import test_entries
-    from mgcl.datasets.sets import build_source, training_entries
+    from mgcl.datasets.sets import benchmark, build_source, training_entries
 
     problems: dict[str, None] = {}
     for config in {job.fold: job.config for job in jobs}.values():
         published = config.data.lists == "published"
+        if not config.data.root.is_dir():
+            problems[f"no folder {config.data.root}: data/README.md says what belongs there"] = None
+            continue
         try:
+            trained, fold = training_entries(config)[0], config.data.fold
+            tested = test_entries(benchmark(config), config.lists_dir, fold, published=published)
             source = build_source(config)
-            tested = test_entries(
-                source.benchmark, config.lists_dir, config.data.fold, published=published
-            )
-            for entry in (*training_entries(config)[0][:1], *tested[:1]):
+            for entry in (*trained[:1], *tested[:1]):
                 source.load(entry)
         except (ValueError, OSError) as error:
             problems[str(error)] = None
