@@ -259,7 +259,7 @@ def test_other_constants_are_refused_or_forced_and_then_recorded(pipeline, tmp_p
     said = capsys.readouterr().err
     assert "train.weight_decay 0.0005 -> 0.25" in said and "--train.force true" in said
     assert in_process(pipeline, folder, **start, **changed, train_force="true") == 0
-    assert "warning: resumed from" in capsys.readouterr().out
+    assert "warning: resumed from" in capsys.readouterr().err
     expected = ["train.epochs 2 -> 3", "train.weight_decay 0.0005 -> 0.25"]
     (forced,) = records(folder, "forced")
     assert forced["constants"] == expected and forced["resumed_from"].endswith("previous.pt")
