@@ -1,23 +1,24 @@
 """From the config to what a run computes with: network, set-up, batches to evaluate, thresholds."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from pydantic import ValidationError
 
-from mgcl import checkpoint, console, distributed
+from mgcl import checkpoint, console
 from mgcl.checkpoint import CheckpointError
 from mgcl.config import Config, explain, with_values
 from mgcl.config.compare import read_saved, unknown_constants
-from mgcl.datasets.episodes import Episode
-from mgcl.datasets.loader import in_batches, load_batches
 from mgcl.datasets.sets import EpisodeSet, of_shots
 from mgcl.device import keep_freed_memory, make_reproducible
 from mgcl.engine.calibration import fit_threshold
+from mgcl.engine.encoding import EncodedLoader
 from mgcl.engine.evaluation import THRESHOLDS
+from mgcl.engine.features import FeatureStore
 from mgcl.engine.forward import Setup
+from mgcl.model.fewshot import FewShotNetwork
 from mgcl.model.matcher import Matcher
 from mgcl.model.matching import FITTED_SHOTS
 from mgcl.model.network import MGCL, SegmentationHead, build_model
@@ -154,16 +155,22 @@ def fold_warning(said: Mapping[str, Any], config: Config, path: Path) -> str:
 
 def build_setup(config: Config, device: torch.device) -> Setup:
     """How a forward pass is done."""
-    return Setup(device, config.train.precision, config.data.ignore_label == "background")
+    features = FeatureStore(int(config.run.features_gib * 2**30))
+    background = config.data.ignore_label == "background"
+    return Setup(device, config.train.precision, background, features)
 
 
-def evaluation_loader(part: EpisodeSet, config: Config) -> Iterable[Episode]:
-    """This process's share of the batches, which are the same with any number of processes."""
-    return load_batches(
+def evaluation_loader(
+    network: FewShotNetwork, part: EpisodeSet, config: Config, setup: Setup
+) -> EncodedLoader:
+    """Episodes as `engine.evaluate` takes them, encoded by the network that it is to evaluate."""
+    return EncodedLoader(
+        network,
         part.dataset,
-        distributed.share(in_batches(part.ids, config.test.batch_size)),
+        part.ids,
+        setup=setup,
+        batch_size=config.test.batch_size,
         workers=config.data.workers,
-        pin_memory=True,
     )
 
 
@@ -172,7 +179,7 @@ def fit_thresholds(network: Matcher, heldout: EpisodeSet, config: Config, setup:
     for shots in FITTED_SHOTS:
         part = of_shots(heldout, shots)
         if part.ids:
-            fit_threshold(network, evaluation_loader(part, config), setup=setup)
+            fit_threshold(network, evaluation_loader(network, part, config, setup), setup=setup)
 
 
 def thresholds_to_try(wanted: float | str) -> tuple[float, ...]:

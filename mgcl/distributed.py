@@ -170,6 +170,12 @@ def complain(error: BaseException) -> None:
     print(f"error on process {rank()}: {error}", file=sys.stderr, flush=True)
 
 
+def block(items: Sequence[T]) -> Sequence[T]:
+    """The items of this process: a stretch of them, none doubled, none left out."""
+    first, last = (len(items) * (rank() + i) // world_size() for i in (0, 1))
+    return items[first:last]
+
+
 def share(items: Sequence[T]) -> Sequence[T]:
     """The items of this process: every world-size-th, none doubled, none left out."""
     return items[rank() :: world_size()]

@@ -50,6 +50,15 @@ class SampleCache:
                 place.filled[place.row] = 1
         return place.arrays[place.row]
 
+    def find(self, key: str) -> np.ndarray | None:
+        """The array of a key, if it is there; not to be changed."""
+        place = self._places.get(key)
+        if place is None:
+            return None
+        with self._lock:
+            known = bool(place.filled[place.row])
+        return place.arrays[place.row] if known else None
+
     def __getstate__(self) -> dict[str, Any]:
         """A process that is not forked shares no memory: its copy keeps nothing."""
         return {"_shape": self._shape, "_left": 0, "_places": {}, "_lock": None}

@@ -44,6 +44,22 @@ class Episode(NamedTuple):
     episode_id: int | torch.Tensor
 
 
+class Images(NamedTuple):
+    """Images to encode, uint8."""
+
+    images: torch.Tensor  # (N, 3, H, W) RGB
+    mask_maps: torch.Tensor  # (N, H, W)
+
+
+class Labels(NamedTuple):
+    """What a batch of episodes holds beside its images."""
+
+    query: torch.Tensor  # (B, H, W) uint8 in {0, 1, 255}
+    supports: torch.Tensor  # (B, K, H, W) likewise
+    class_ids: torch.Tensor  # (B,) 0-based
+    episode_ids: torch.Tensor  # (B,)
+
+
 class EpisodeDataset(torch.utils.data.Dataset[Episode]):
     """Loads the episodes of a plan: `dataset[episode_id]` is a pure function of the id."""
 
@@ -59,6 +75,22 @@ class EpisodeDataset(torch.utils.data.Dataset[Episode]):
         supports = [self.source.load(entry) for entry in spec.supports]
         images, labels, mask_maps = (torch.stack(part) for part in zip(*supports, strict=True))
         return Episode(*query, images, labels, mask_maps, spec.class_id, episode_id)
+
+    def images(self, entries: Sequence[Entry]) -> Images:
+        """The images of list entries with their mask maps."""
+        samples = [self.source.load(entry) for entry in entries]
+        return Images(*(torch.stack([s[i] for s in samples]) for i in (0, 2)))
+
+    def labels(self, episode_ids: Sequence[int]) -> Labels:
+        """The labels of episodes; no image is decoded for them."""
+        specs = [self.plan(i) for i in episode_ids]
+        query = torch.stack([self.source.load_label(spec.query) for spec in specs])
+        supports = [
+            torch.stack([self.source.load_label(entry) for entry in spec.supports])
+            for spec in specs
+        ]
+        classes = torch.tensor([spec.class_id for spec in specs])
+        return Labels(query, torch.stack(supports), classes, torch.tensor([*episode_ids]))
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import cv2
@@ -13,15 +14,16 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from mgcl import distributed
-from mgcl.datasets.episodes import Episode, EpisodeDataset
+from mgcl.datasets.episodes import Episode, EpisodeDataset, Images, Labels
+from mgcl.datasets.lists import Entry
 from mgcl.workers import WorkerKilled
 
 
 class EpisodeLoader(DataLoader):
     """A DataLoader that raises a worker's error as it was raised there."""
 
-    def __iter__(self) -> Iterator[Episode]:  # type: ignore[override]
-        """Yield collated episodes."""
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """Yield what was loaded: collated episodes, or `Images` and `Labels`."""
         try:
             batches = super().__iter__()
             if self.num_workers and hasattr(signal, "SIGCHLD"):
@@ -82,7 +84,7 @@ def load_batches(
         An iterable of `Episode`s with a batch dimension in front.
     """
     return EpisodeLoader(
-        _Guarded(dataset),
+        _Guarded(dataset.__getitem__),
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=_collate,
@@ -90,6 +92,37 @@ def load_batches(
         persistent_workers=workers > 0,
         worker_init_fn=_start_worker,
     )
+
+
+@dataclass(frozen=True)
+class Work:
+    """One piece of a loader's work: the images of list entries, or the labels of episodes."""
+
+    entries: Sequence[Entry] = ()
+    episode_ids: Sequence[int] = ()
+
+
+def load_work(dataset: EpisodeDataset, work: Sequence[Work], *, workers: int) -> EpisodeLoader:
+    """Load `Images` and `Labels` apart, piece by piece, in the order of `work`.
+
+    Args:
+        dataset: the episodes.
+        work: what to load.
+        workers: worker processes; 0 loads in this one.
+    """
+    return EpisodeLoader(
+        _Guarded(partial(_load_piece, dataset, work)),
+        sampler=range(len(work)),
+        batch_size=None,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_start_worker,
+    )
+
+
+def _load_piece(dataset: EpisodeDataset, work: Sequence[Work], number: int) -> Images | Labels:
+    piece = work[number]
+    return dataset.images(piece.entries) if piece.entries else dataset.labels(piece.episode_ids)
 
 
 @dataclass(frozen=True)
@@ -101,11 +134,11 @@ class _Failure:
 class _Guarded(Dataset):
     """Hands an error over as a value: DataLoader would bury its message in a traceback."""
 
-    dataset: EpisodeDataset
+    load: Callable[[int], Any]
 
-    def __getitem__(self, episode_id: int) -> Episode | _Failure:
+    def __getitem__(self, number: int) -> Any:
         try:
-            return self.dataset[episode_id]
+            return self.load(number)
         except (ValueError, OSError) as error:
             return _Failure(error)
 

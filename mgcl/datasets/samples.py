@@ -83,6 +83,16 @@ class ImageSource:
         planes = self._cache.get(self._key(entry), lambda: self._planes(entry))
         return torch.from_numpy(planes[:3]), torch.from_numpy(planes[3])
 
+    def load_label(self, entry: Entry) -> torch.Tensor:
+        """The label of `load` alone, (S, S); the image is not decoded for it."""
+        ids = self._cache.find(self._key(entry))
+        if ids is None:
+            path = self.benchmark.label_path(self.root, entry.split, entry.name)
+            ids = resize_nearest(read_label(path, self.benchmark), self.image_size)
+        else:
+            ids = ids[3]
+        return torch.from_numpy(binary_label(ids, entry.class_id))
+
     def _planes(self, entry: Entry) -> np.ndarray:
         """(5, S, S) uint8: red, green, blue, label ids, mask map."""
         size = self.image_size

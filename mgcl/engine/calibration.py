@@ -6,39 +6,31 @@ import torch
 from torch import Tensor
 
 from mgcl import distributed
-from mgcl.datasets.episodes import Episode
+from mgcl.engine.encoding import EncodedEpisodes
 from mgcl.engine.forward import Setup
-from mgcl.model.fewshot import join
 from mgcl.model.matcher import Matcher
 
 EVERY = 2  # pixels of map and label between those that the best threshold is found on
 
 
 @torch.inference_mode()
-def fit_threshold(network: Matcher, loader: Iterable[Episode], *, setup: Setup) -> None:
+def fit_threshold(network: Matcher, episodes: Iterable[EncodedEpisodes], *, setup: Setup) -> None:
     """Regress the threshold of an episode from its map, on episodes of the training classes.
 
     Args:
         network: on the device.
-        loader: batches of episodes, all of one number of supports, for which this serves.
+        episodes: batches, encoded by the network; all of one number of supports, for which this
+            serves.
         setup: device and precision.
     """
     found: list[tuple[Tensor, ...]] = []
     network.eval()
-    for batch in loader:
-        episode = setup.move(batch)
-        B, K = episode.support_labels.shape[:2]
-        query = setup.encode(network, episode.query_image, episode.query_mask_map)
-        images, maps = episode.support_images, episode.support_mask_maps
-        supports = setup.encode(network, images.flatten(0, 1), maps.flatten(0, 1)).split(1)
-        scores, statistics = network.score(
-            query,
-            [join(supports[k::K]) for k in range(K)],
-            setup.target(episode.support_labels),
-            episode.query_mask_map,
-            (episode.query_label.shape[1], episode.query_label.shape[2]),
-        )
-        best, reached = best_thresholds(scores, episode.query_label)
+    for query, supports, labels in episodes:
+        H, W = labels.query.shape[1:]
+        given = setup.target(labels.supports)
+        K = given.shape[1]
+        scores, statistics = network.score(query, supports, given, query.mask_map, (H, W))
+        best, reached = best_thresholds(scores, labels.query)
         found.append((statistics.cpu(), best.cpu(), reached.cpu()))
     found = [row for rows in distributed.gather(found) for row in rows]  # all have the same
     statistics, best, reached = (

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mgcl import distributed
-from mgcl.datasets.episodes import Episode
+from mgcl.engine.encoding import EncodedEpisodes
 from mgcl.engine.forward import Setup
 from mgcl.metrics import IoUMeter, Scores, count_pixels
 from mgcl.model.fewshot import FewShotNetwork
@@ -57,7 +57,7 @@ class Evaluation:
 
 def evaluate(
     model: FewShotNetwork,
-    loader: Iterable[Episode],
+    episodes: Iterable[EncodedEpisodes],
     ids: Sequence[int],
     class_ids: Sequence[int],
     *,
@@ -69,7 +69,8 @@ def evaluate(
 
     Args:
         model: MGCL, a baseline or any other network that encodes and compares.
-        loader: batches of this process's episodes; the processes share all of them.
+        episodes: batches of this process's episodes, encoded by this network; the processes share
+            all of them.
         ids: the episodes of all processes, in the order of the result.
         class_ids: classes to score, 0-based.
         setup: device and precision.
@@ -82,18 +83,18 @@ def evaluate(
     # times seen, class, foreground, counts
     table = torch.zeros(len(ids), 3 + len(thresholds) * 4, dtype=torch.int64)
     with torch.inference_mode():
-        for batch in loader:
-            episode = setup.move(batch)
-            logits = setup.forward(model, episode)
+        for query, supports, labels in episodes:
+            H, W = labels.query.shape[1:]
+            logits = setup.compare(model, query, supports, labels.supports, (H, W))
             votes = [
                 aggregate_shots(logits, threshold=c, vote_share=vote_share) for c in thresholds
             ]
-            counts = torch.stack([count_pixels(v, episode.query_label) for v in votes], dim=1)
-            classes = torch.as_tensor(batch.class_id)[:, None]
+            counts = torch.stack([count_pixels(v, labels.query) for v in votes], dim=1)
+            classes = labels.class_ids[:, None]
             seen = torch.ones_like(classes)
-            foreground = (episode.query_label == 1).sum(dim=(-2, -1))[:, None]
+            foreground = (labels.query == 1).sum(dim=(-2, -1))[:, None]
             counted = torch.cat([foreground, counts.flatten(1)], dim=1).cpu()
-            rows = torch.tensor([row[i] for i in torch.as_tensor(batch.episode_id).tolist()])
+            rows = torch.tensor([row[i] for i in labels.episode_ids.tolist()])
             table.index_add_(0, rows, torch.cat([seen, classes, counted], dim=1))
     table = table.to(setup.device)
     distributed.all_reduce(table)

@@ -1,12 +1,13 @@
 """How a forward pass is done, in training and test alike."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from mgcl.datasets.episodes import Episode
+from mgcl.engine.features import FeatureStore
 from mgcl.model.fewshot import Encoded, FewShotNetwork
 
 
@@ -18,6 +19,8 @@ class Setup:
     precision: str = "float32"
     ignore_background: bool = True
     """255 counts as background in loss and support label, as published."""
+    features: FeatureStore = field(default_factory=lambda: FeatureStore(0))
+    """Encoded images that are kept from one evaluation to the next."""
 
     def move(self, episode: Episode) -> Episode:
         """An episode batch on the device."""

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mgcl.model.backbone import Backbone
-from mgcl.model.fewshot import Encoded, FewShotNetwork
+from mgcl.model.fewshot import Encoded, FewShotNetwork, digest
 
 
 class EverythingForeground(FewShotNetwork):
@@ -46,6 +46,10 @@ class CosinePrototypes(FewShotNetwork):
     def encode(self, images: Tensor, mask_maps: Tensor) -> Encoded:
         """All levels of the backbone: what is kept of an image serves MGCL, too."""
         return Encoded(tuple(self.backbone(images)), mask_maps)
+
+    def fingerprint(self) -> str:
+        """The backbone's alone."""
+        return digest(self.backbone)
 
     def compare(
         self,

@@ -4,6 +4,7 @@ An image costs the backbone once, however many episodes, shots, classes or windo
 `encode` gives can be split, joined, moved and kept.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -52,6 +53,15 @@ def join(parts: Sequence[Encoded]) -> Encoded:
     return Encoded(tuple(map(torch.cat, levels)), torch.cat([part.mask_map for part in parts]))
 
 
+def digest(module: nn.Module) -> str:
+    """A digest of a module's kind and of all its numbers."""
+    found = hashlib.blake2b(type(module).__name__.encode(), digest_size=16)
+    for name, value in module.state_dict().items():
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        found.update(value.detach().cpu().flatten().view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
 class FewShotNetwork(nn.Module):
     """Segments queries by supports in two steps; `forward` does both at once."""
 
@@ -89,6 +99,13 @@ class FewShotNetwork(nn.Module):
             (B, 1, 2, *size), one answer of all supports together.
         """
         raise NotImplementedError
+
+    def fingerprint(self) -> str:
+        """Equal for networks that encode images alike: a digest of all that `encode` depends on.
+
+        Unless a subclass knows better, that is every number of the network.
+        """
+        return digest(self)
 
     def sees(self, support: Encoded, label: Tensor) -> bool:
         """Whether anything of a labelled object (1, H, W) is left at the features' resolution."""

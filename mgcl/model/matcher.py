@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mgcl.model.backbone import Backbone
-from mgcl.model.fewshot import Encoded, FewShotNetwork
+from mgcl.model.fewshot import Encoded, FewShotNetwork, digest
 from mgcl.model.matching import (
     FITTED_SHOTS,
     TEMPERATURE,
@@ -156,6 +156,10 @@ class Matcher(FewShotNetwork):
     def encode(self, images: Tensor, mask_maps: Tensor) -> Encoded:
         """Each metric's features, of unit length, on the grid of stride 16: (B, C, h, w)."""
         return Encoded(self.describe(self.backbone.taps(images)), mask_maps)
+
+    def fingerprint(self) -> str:
+        """The backbone's and the metrics'; the thresholds have no part in encoding."""
+        return digest(self.backbone) + digest(self.metrics)
 
     def describe(self, taps: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The levels of `encode` from the backbone's five taps."""

@@ -42,6 +42,10 @@ class ResidualMGCL(FewShotNetwork):
             matched = self.matcher.describe(taps)
         return Encoded((*matched, *taps[::2]), mask_maps)
 
+    def fingerprint(self) -> str:
+        """The matcher's, under a name of its own: MGCL's levels come on top."""
+        return f"residual {self.matcher.fingerprint()}"
+
     def compare(
         self,
         query: Encoded,

@@ -135,7 +135,7 @@ def score(
 ) -> Result:
     """Evaluate one candidate on the episodes, at every threshold where that has a meaning."""
     batches = console.progress(
-        evaluation_loader(part, config),
+        evaluation_loader(candidate.model, part, config, setup),
         desc=f"{shots}-shot, {candidate.method.words}",
         unit="batch",
     )

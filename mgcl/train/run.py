@@ -201,7 +201,7 @@ class Run:
         """
         return evaluate(
             self.model,
-            self.signals.checked(evaluation_loader(part, self.config)),
+            self.signals.checked(evaluation_loader(self.model, part, self.config, self.setup)),
             part.ids,
             part.class_ids,
             setup=self.setup,
@@ -236,6 +236,8 @@ class Run:
             fit_thresholds(self.model, heldout, self.config, self.setup)
         calibration = self.evaluate(heldout)
         score = calibration if validation is heldout else self.evaluate(validation)
+        if not self.config.train.freeze_backbone:
+            self.setup.features.clear()  # of weights that will not come again
         self.log_validation(calibration, score)
         self.log_panels(validation)
 

@@ -8,12 +8,14 @@ import torch
 from torch import nn
 
 from mgcl import distributed
-from mgcl.datasets.episodes import Episode
+from mgcl.datasets.episodes import Episode, Labels
+from mgcl.engine.encoding import EncodedEpisodes
 from mgcl.engine.evaluation import THRESHOLDS, Evaluation, evaluate
 from mgcl.engine.forward import Setup
 from mgcl.engine.loss import segmentation_loss
 from mgcl.engine.meter import LossNotFiniteError
 from mgcl.engine.training import train_one_epoch
+from mgcl.model.fewshot import Encoded, FewShotNetwork
 from tests import oracle
 from tests.ranks import run_groups
 
@@ -22,7 +24,7 @@ CLASSES = (3, 5, 8)
 IDS = range(100, 111)
 
 
-class Remembered(nn.Module):
+class Remembered(FewShotNetwork):
     """Gives the logits that the query's first pixel is the number of; learns a shift of them."""
 
     def __init__(self, logits: torch.Tensor) -> None:
@@ -31,9 +33,29 @@ class Remembered(nn.Module):
         self.shift = nn.Parameter(torch.zeros(()))
         self.seen: list[torch.Tensor] = []
 
-    def forward(self, query_image, query_mask_map, support_images, support_labels, *_):
+    def encode(self, images, mask_maps):
+        return Encoded((images.float(),), mask_maps)
+
+    def compare(self, query, supports, support_labels, query_mask_map, size):
         self.seen.append(support_labels)
-        return self.logits[query_image[:, 0, 0, 0].long()] + self.shift
+        return self.logits[query.levels[0][:, 0, 0, 0].long()] + self.shift
+
+
+def encoded(model: FewShotNetwork, batches: list[Episode]) -> list[EncodedEpisodes]:
+    """Batches of episodes as an evaluation takes them."""
+    found = []
+    for e in batches:
+        query = model.encode(e.query_image, e.query_mask_map)
+        images = e.support_images.expand(-1, e.support_labels.shape[1], -1, -1, -1).unbind(1)
+        pairs = zip(images, e.support_mask_maps.unbind(1), strict=True)
+        labels = Labels(e.query_label, e.support_labels, e.class_id, e.episode_id)
+        found.append(EncodedEpisodes(query, [model.encode(*pair) for pair in pairs], labels))
+    return found
+
+
+def score(model: FewShotNetwork, batches: list[Episode], **how) -> Evaluation:
+    setup = how.pop("setup", CPU)
+    return evaluate(model, encoded(model, batches), IDS, CLASSES, setup=setup, **how)
 
 
 def make_episodes(count: int = 11, shots: int = 1, side: int = 9):
@@ -54,7 +76,7 @@ def make_episodes(count: int = 11, shots: int = 1, side: int = 9):
 @pytest.mark.parametrize("shots", [1, 3, 5])
 def test_scores_at_every_threshold_are_those_of_a_plain_loop(shots):
     batches, whole, logits = make_episodes(shots=shots)
-    found = evaluate(Remembered(logits), batches, IDS, CLASSES, setup=CPU)
+    found = score(Remembered(logits), batches)
     assert found.thresholds == THRESHOLDS and len(THRESHOLDS) == 19 and 0.5 in THRESHOLDS
     probability = logits.softmax(2)[:, :, 1]  # (N, K, H, W)
     for threshold in THRESHOLDS:
@@ -75,13 +97,13 @@ def test_the_scores_of_an_evaluation_do_not_depend_on_its_batches():
     batches, whole, logits = make_episodes()
     model = Remembered(logits)
     apart = [Episode(*(t[i : i + 1] for t in whole)) for i in range(11)]
-    many, one = (evaluate(model, b, IDS, CLASSES, setup=CPU) for b in (batches, apart))
+    many, one = (score(model, b) for b in (batches, apart))
     assert torch.equal(many.counts, one.counts)
 
 
 def test_the_share_of_votes_can_be_changed():
     batches, whole, logits = make_episodes(shots=3)
-    found = evaluate(Remembered(logits), batches, IDS, CLASSES, setup=CPU, vote_share=1.0)
+    found = score(Remembered(logits), batches, vote_share=1.0)
     votes = (logits.softmax(2)[:, :, 1] > 0.5).sum(1)
     unanimous = (votes > 0) & (votes == votes.amax((1, 2), keepdim=True))
     expected = oracle.scores(
@@ -177,7 +199,7 @@ def test_ignored_pixels_are_left_out_of_loss_and_support_if_asked_for():
 def test_ignored_pixels_are_left_out_of_the_metric_either_way(ignore_background):
     batches, whole, logits = make_episodes()
     setup = Setup(torch.device("cpu"), ignore_background=ignore_background)
-    found = evaluate(Remembered(logits), batches, IDS, CLASSES, setup=setup)
+    found = score(Remembered(logits), batches, setup=setup)
     pixels = found.counts[:, 0, 1] + found.counts[:, 0, 2]  # foreground's union, the rest
     assert torch.equal(pixels, (whole.query_label != 255).sum((1, 2)))
 
@@ -218,7 +240,7 @@ def evaluate_share(folder: str) -> None:
     own = distributed.share(range(11))
     batches = [Episode(*(t[own[i : i + 4]] for t in whole)) for i in range(0, len(own), 4)]
     with distributed.session(torch.device("cpu")):
-        found = evaluate(Remembered(logits), batches, IDS, CLASSES, setup=CPU)
+        found = score(Remembered(logits), batches)
     path = Path(folder) / f"{distributed.world_size()}_{distributed.rank()}.pt"
     torch.save((len(own), found.counts, found.episode_ids, found.episode_class), path)
 
@@ -226,7 +248,7 @@ def evaluate_share(folder: str) -> None:
 def test_several_processes_give_exactly_the_evaluation_of_one(tmp_path):
     run_groups("tests.engine.test_engine", ("evaluate_share", [2, 3, 12], (tmp_path,)))
     batches, _, logits = make_episodes(shots=3)
-    alone = evaluate(Remembered(logits), batches, IDS, CLASSES, setup=CPU)
+    alone = score(Remembered(logits), batches)
     shares = {2: (6, 5), 3: (4, 4, 3), 12: (1,) * 11 + (0,)}
     for count, episodes in shares.items():
         for rank, size in enumerate(episodes):
@@ -242,4 +264,4 @@ def test_an_episode_that_is_left_out_or_scored_twice_is_an_error():
     batches, _, logits = make_episodes()
     for wrong in (batches[:2], [*batches, batches[0]]):
         with pytest.raises(AssertionError, match="left out or scored twice"):
-            evaluate(Remembered(logits), wrong, IDS, CLASSES, setup=CPU)
+            score(Remembered(logits), wrong)

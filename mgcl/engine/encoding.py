@@ -1,0 +1,156 @@
+"""Episodes as an evaluation compares them: every image encoded once, if there is room to keep it.
+
+Which images an episode holds is known without reading any. So it is planned beforehand which
+images are encoded before which batch, and only those are decoded.
+
+How an image is encoded depends in its last bits on how many others are encoded with it, but not on
+which, nor on its place among them. Images are therefore encoded in groups of one size, and what is
+kept, and where, changes no number.
+"""
+
+import itertools
+from collections import deque
+from collections.abc import Hashable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+
+from mgcl import distributed
+from mgcl.datasets.episodes import EpisodeDataset, EpisodeSpec, Images, Labels
+from mgcl.datasets.lists import Entry
+from mgcl.datasets.loader import Work, in_batches, load_work
+from mgcl.engine.forward import Setup
+from mgcl.model.fewshot import Encoded, FewShotNetwork, join
+
+GROUP = {"cpu": 8}  # images encoded together
+GROUP_ON_GPU = 32
+
+
+class EncodedEpisodes(NamedTuple):
+    """A batch of B episodes with K supports each."""
+
+    query: Encoded
+    """B images."""
+    supports: list[Encoded]
+    """K times B images."""
+    labels: Labels
+
+
+class EncodedLoader:
+    """Batches of encoded episodes: this process's part of all, which the processes share.
+
+    The episodes come class by class, so that a class's images find room where all would not, and
+    are batched alike with any number of processes.
+    """
+
+    def __init__(
+        self,
+        network: FewShotNetwork,
+        dataset: EpisodeDataset,
+        ids: Sequence[int],
+        *,
+        setup: Setup,
+        batch_size: int,
+        workers: int,
+    ) -> None:
+        """Nothing is read or encoded yet.
+
+        Args:
+            network: on the device.
+            dataset: the episodes.
+            ids: the episodes of all processes.
+            setup: device, precision, and the encoded images that are kept.
+            batch_size: episodes of a batch.
+            workers: processes that load; 0 loads in this one.
+        """
+        self.network, self.dataset, self.setup, self.workers = network, dataset, setup, workers
+        by_class = sorted(ids, key=lambda i: dataset.plan(i).class_id)
+        self.batches = distributed.block(in_batches(by_class, batch_size))
+        self.group = GROUP.get(setup.device.type, GROUP_ON_GPU)
+
+    def __len__(self) -> int:
+        """Number of batches of this process."""
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[EncodedEpisodes]:
+        """Encode what is not kept, and join what each batch needs."""
+        fingerprint, store = self.network.fingerprint(), self.setup.features
+        plan = self._plan(fingerprint)
+        work = [piece for step in plan for piece in step.work()]
+        loaded = iter(load_work(self.dataset, work, workers=self.workers))
+        fresh: dict[tuple[int, Hashable], Encoded] = {}  # encoded for a batch that has not come yet
+        for number, step in enumerate(plan):
+            for group in step.groups:
+                for wanted, encoded in zip(group, self._encode(next(loaded)), strict=False):
+                    fresh[wanted.batch, self._key(fingerprint, wanted.entry)] = encoded
+            keys = [[self._key(fingerprint, e) for e in _entries(spec)] for spec in step.specs]
+            used = {
+                key: fresh.pop((number, key)) if (number, key) in fresh else store[key]
+                for key in dict.fromkeys(itertools.chain(*keys))
+            }
+            store.use(used)
+            query, *supports = (join([used[key] for key in of]) for of in zip(*keys, strict=True))
+            yield EncodedEpisodes(query, supports, self._moved(next(loaded)))
+
+    def _plan(self, fingerprint: str) -> list["_Step"]:
+        """Before which batch each missing image is encoded: as late as whole groups allow."""
+        kept = self.setup.features.sizes()
+        size = self._size() if kept.limit else 1
+        batches = [[self.dataset.plan(i) for i in batch] for batch in self.batches]
+        queue: deque[_Wanted] = deque()
+        for number, specs in enumerate(batches):
+            entries = itertools.chain(*map(_entries, specs))
+            needed = {self._key(fingerprint, entry): entry for entry in entries}
+            queue += [_Wanted(number, e) for key, e in needed.items() if key not in kept]
+            kept.use(dict.fromkeys(needed, size))
+        steps = []
+        for number, (ids, specs) in enumerate(zip(self.batches, batches, strict=True)):
+            groups = []
+            while queue and queue[0].batch <= number:
+                groups.append([queue.popleft() for _ in range(min(self.group, len(queue)))])
+            steps.append(_Step(ids, specs, groups))
+        return steps
+
+    def _key(self, fingerprint: str, entry: Entry) -> Hashable:
+        return fingerprint, self.dataset.source, entry.split, entry.name
+
+    def _size(self) -> int:
+        """Bytes of an encoded image."""
+        side = self.dataset.source.image_size
+        blank = torch.zeros(1, 4, side, side, dtype=torch.uint8)
+        return self.setup.encode(self.network, blank[:, :3], blank[:, 3]).nbytes
+
+    def _encode(self, loaded: Images) -> list[Encoded]:
+        """A group of images, which is filled up with its last one; one by one."""
+        filled = torch.arange(self.group).clamp_max(len(loaded.images) - 1)
+        group = self.setup.encode(self.network, loaded.images[filled], loaded.mask_maps[filled])
+        return [one.clone() for one in group.split()]
+
+    def _moved(self, labels: Labels) -> Labels:
+        query, supports = (label.to(self.setup.device, non_blocking=True) for label in labels[:2])
+        return labels._replace(query=query, supports=supports)
+
+
+class _Wanted(NamedTuple):
+    """An image to be encoded."""
+
+    batch: int
+    """The first batch that needs it."""
+    entry: Entry
+
+
+class _Step(NamedTuple):
+    """A batch of episodes, and the groups of images that are encoded before it."""
+
+    ids: list[int]
+    specs: list[EpisodeSpec]
+    groups: list[list[_Wanted]]
+
+    def work(self) -> list[Work]:
+        """What is loaded for it, in this order."""
+        groups = [Work(entries=[wanted.entry for wanted in group]) for group in self.groups]
+        return [*groups, Work(episode_ids=self.ids)]
+
+
+def _entries(spec: EpisodeSpec) -> tuple[Entry, ...]:
+    return spec.query, *spec.supports
