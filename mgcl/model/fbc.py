@@ -5,10 +5,8 @@ and the background half: with q' = q / (|q| + e) and e = 1e-5,
 
     corr_fg = relu(q' . s) * g_fg,   g_fg = l / (l |s| + e),
 
-where l is the resized foreground label of the support pixel, and likewise for the background.
-
-The mask-guided feature of a pixel is [f, m]: its own feature and the mean of its mask. In their
-product f_q . f_s + m_q . m_s the second part is one number for each pair of masks.
+where l is the resized foreground label of the support pixel, and likewise for the background. What
+the features q and s are, and how their products are made, is `mgfe`'s affair.
 """
 
 from collections.abc import Iterator
@@ -18,80 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mgcl.model.mgfe import pick, prototypes
-
-EPSILON = 1e-5
-
-
-class Guided(NamedTuple):
-    """Mask-guided features of one level: each pixel's own feature and the mean of its mask."""
-
-    pixels: Tensor
-    """(B, h*w, C) the pixels' own features."""
-    ids: Tensor | None
-    """(B, h*w) the pixels' masks, see `mgfe.mask_ids`; None without masks."""
-    means: Tensor | None
-    """(B, 1 + M, C) the masks' mean features, row 0 zeros; None without masks."""
-    norm: Tensor
-    """(B, h*w) length of the joint feature, float32; `unit` leaves it as it was."""
-    size: tuple[int, int]
-    """(h, w)."""
-
-    @property
-    def scale(self) -> Tensor:
-        """(B, h*w, 1) what makes a joint feature one of unit length."""
-        return (1 / (self.norm + EPSILON))[..., None]
-
-    def unit(self) -> "Guided":
-        """Divide the pixels' own features by (length + epsilon), as a query's."""
-        return self._replace(pixels=self.pixels * self.scale)
-
-    def expand(self, images: int) -> "Guided":
-        """A single image seen as a batch of that many; a batch of that many is left as it is."""
-        pixels, norm = (x.expand(images, *x.shape[1:]) for x in (self.pixels, self.norm))
-        if self.ids is None or self.means is None:
-            return self._replace(pixels=pixels, norm=norm)
-        ids, means = (x.expand(images, *x.shape[1:]) for x in (self.ids, self.means))
-        return Guided(pixels, ids, means, norm, self.size)
-
-    def part(self, pixels: slice) -> "Guided":
-        """Some of the pixels; `size` is that of the whole."""
-        ids = self.ids[:, pixels] if self.ids is not None else None
-        return self._replace(pixels=self.pixels[:, pixels], ids=ids, norm=self.norm[:, pixels])
-
-
-def guide(feature: Tensor, ids: Tensor | None) -> Guided:
-    """Join each pixel's feature with its mask's mean.
-
-    Args:
-        feature: (B, C, h, w).
-        ids: (B, h*w) from `mgfe.mask_ids`; None leaves the features as they are.
-    """
-    with torch.autocast(feature.device.type, enabled=False):  # lengths in float32 at least
-        feature = feature.to(torch.promote_types(feature.dtype, torch.float32))
-        pixels = feature.flatten(2).transpose(1, 2)  # (B, h*w, C)
-        square = torch.linalg.vector_norm(pixels, dim=-1).square()
-        means = None
-        if ids is not None:
-            means = prototypes(pixels, ids)
-            square = square + pick(means.square().sum(dim=-1, keepdim=True), ids)[..., 0]
-        norm = square.clamp_min(1e-20).sqrt()
-    return Guided(pixels, ids, means, norm, _size(feature))
-
-
-def similarity(query: Guided, support: Guided) -> Tensor:
-    """Products of all pairs of pixels, the query's of unit length, at least 0.
-
-    Returns:
-        (B, hs*ws, hq*wq).
-    """
-    product = support.pixels @ query.pixels.transpose(1, 2)
-    if query.ids is not None and support.ids is not None:
-        assert query.means is not None and support.means is not None
-        pairs = query.means @ support.means.transpose(1, 2)  # (B, 1 + Mq, 1 + Ms)
-        pairs = pick(pairs, query.ids) * query.scale  # (B, hq*wq, 1 + Ms)
-        product += pick(pairs.transpose(1, 2), support.ids)
-    return product.relu_()
+from mgcl.model.mgfe import EPSILON, Guided, guide, similarity
 
 
 def gates(support: Guided, label: Tensor) -> Tensor:
@@ -196,8 +121,3 @@ def foreground_background_correlation(query: Tensor, support: Tensor, label: Ten
     correlation = Correlation(guide(query, None).unit(), guided, gates(guided, label))
     both = correlation.dense()[0].unflatten(3, correlation.query.size)
     return both.permute(0, 5, 3, 4, 1, 2)
-
-
-def _size(feature: Tensor) -> tuple[int, int]:
-    h, w = feature.shape[-2:]
-    return h, w

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mgcl.model.fewshot import Encoded
-from mgcl.model.mgfe import pick, prototypes
+from mgcl.model.mgfe import means as mask_means
+from mgcl.model.mgfe import pick
 
 TEMPERATURE = 0.1  # of the attention; scores over it are log-odds
 SELF_FOREGROUND, SELF_BACKGROUND = 0.05, 0.30  # shares of the query's cells that correct prototypes
@@ -118,8 +119,8 @@ def over_masks(scores: Tensor, mask_map: Tensor, size: tuple[int, int]) -> Tenso
     fine = F.interpolate(scores[:, None], size=size, mode="bilinear", align_corners=False)
     ids = mask_map.flatten(1).long()  # (B, H*W)
     pixels = fine.flatten(1)[..., None]  # (B, H*W, 1)
-    means = pick(prototypes(pixels, ids, max_masks=255), ids)  # zeros outside the masks
-    drawn = torch.where(ids[..., None] > 0, means, pixels)
+    drawn = pick(mask_means(pixels, ids, max_masks=255), ids)  # zeros outside the masks
+    drawn = torch.where(ids[..., None] > 0, drawn, pixels)
     return (MASK_SHARE * drawn + (1 - MASK_SHARE) * pixels).view(fine[:, 0].shape)
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from mgcl.datasets.episodes import Episode
 from mgcl.engine.forward import Setup
 from mgcl.images.resize import resize_nearest
-from mgcl.model.fbc import foreground_background_correlation
-from mgcl.model.mgfe import mask_mean
+from mgcl.model.fbc import Correlation, gates
+from mgcl.model.mgfe import Guided, guide
 from mgcl.model.network import MGCL
 from mgcl.visualize.overlays import enlarge, heat
 from mgcl.visualize.tiles import INK, Tile
@@ -45,12 +45,14 @@ def look(model: MGCL, episode: Episode, setup: Setup) -> list[Level]:
         episode: a batch of one episode, on the device, any number of supports.
         setup: what 255 in a support label means.
     """
-    images = torch.cat([episode.query_image, episode.support_images[0]])  # (1 + K, 3, H, W)
-    maps = torch.cat([episode.query_mask_map, episode.support_mask_maps[0]])
+    model.eval()
+    query = model.encode(episode.query_image, episode.query_mask_map)
+    supports = model.encode(episode.support_images[0], episode.support_mask_maps[0])
     label = setup.target(episode.support_labels[0])
+    guided = (model.segmentation_head.guide(*encoded) for encoded in (query, supports))
     return [
-        Level(images.shape[-1] // f.shape[-1], *_colours(f, maps), _correlations(f, maps, label))
-        for f in model.eval().backbone(images)
+        Level(label.shape[-1] // q.size[1], *_colours(q, s), _correlations(q, s, label))
+        for q, s in zip(*guided, strict=True)
     ]
 
 
@@ -99,38 +101,40 @@ def auc(values: np.ndarray, label: np.ndarray) -> float:
     return float((below + upto).mean() / (2 * outside.size))
 
 
-def _colours(feature: Tensor, maps: Tensor) -> tuple[Pair, Pair]:
+def _colours(query: Guided, supports: Guided) -> tuple[Pair, Pair]:
     """Query and first support as colours, by the main directions of the features before guidance.
 
-    Guidance joins a pixel's feature with its mask's mean. Both halves have the same axes; what is
-    shown of the joined feature is the mean of the halves.
+    Both halves of a guided feature, its own and what is joined, have the same axes; what is shown
+    of it is their mean.
     """
-    feature = feature.float()
-    guided = (feature + mask_mean(feature, maps)) / 2
-    before, after = (f.movedim(1, -1) for f in (feature, guided))  # (1 + K, h, w, C)
-    centre = before.mean(dim=(0, 1, 2))
-    axes = torch.linalg.svd((before - centre).flatten(0, 2), full_matrices=False)[2][:3]  # (3, C)
+    before = torch.cat([query.pixels, supports.pixels])  # (1 + K, h*w, C)
+    after = (before + torch.cat([query.joined, supports.joined])) / 2
+    centre = before.mean(dim=(0, 1))
+    axes = torch.linalg.svd((before - centre).flatten(0, 1), full_matrices=False)[2][:3]  # (3, C)
     axes = axes * axes.sum(dim=1, keepdim=True).sign()  # an axis and its opposite are as good
     before, after = ((f - centre) @ axes.T for f in (before, after))
-    low, high = (torch.quantile(before.flatten(0, 2), q, dim=0) for q in (0.02, 0.98))
+    low, high = (torch.quantile(before.flatten(0, 1), q, dim=0) for q in (0.02, 0.98))
     before, after = (
-        ((f - low) / (high - low).clamp_min(1e-12)).clamp(0, 1).cpu().numpy()
+        ((f - low) / (high - low).clamp_min(1e-12)).clamp(0, 1).unflatten(1, query.size)
         for f in (before, after)
     )
-    return Pair(before[0], after[0]), Pair(before[1], after[1])
+    shown = [Pair(before[i].cpu().numpy(), after[i].cpu().numpy()) for i in (0, 1)]
+    return shown[0], shown[1]
 
 
-def _correlations(feature: Tensor, maps: Tensor, label: Tensor) -> Pair:
+def _correlations(query: Guided, supports: Guided, label: Tensor) -> Pair:
     """The network's foreground correlation, mean over the supports' foreground pixels."""
-    feature = feature.float()
-    guided = torch.cat([feature, mask_mean(feature, maps)], dim=1)
     foreground = (label == 1).float()[:, None]  # (K, 1, H, W)
-    size = feature.shape[-2:]
-    held = F.interpolate(foreground, size=size, mode="bilinear", align_corners=True) > 0
+    held = F.interpolate(foreground, size=query.size, mode="bilinear", align_corners=True) > 0
     pair = []
-    for f in (feature, guided):
-        query = f[:1].expand(len(label), -1, -1, -1)
-        both = foreground_background_correlation(query, f[1:], label)  # (K, 2, hq, wq, hs, ws)
-        mean = both[:, 0].sum(dim=(0, 3, 4)) / held.sum().clamp_min(1)  # (hq, wq)
-        pair.append(mean.cpu().numpy())
+    for q, s in ((_unguided(query), _unguided(supports)), (query, supports)):
+        unit = q.unit().expand(len(label))
+        product, _ = Correlation(unit, s, gates(s, label)[..., :1]).dense()  # (K, hs, ws, hq*wq, 1)
+        mean = product.sum(dim=(0, 1, 2))[:, 0] / held.sum().clamp_min(1)  # (hq*wq,)
+        pair.append(mean.unflatten(0, query.size).cpu().numpy())
     return Pair(*pair)
+
+
+def _unguided(level: Guided) -> Guided:
+    """The pixels' own features alone."""
+    return guide(level.pixels.transpose(1, 2).unflatten(2, level.size), None)

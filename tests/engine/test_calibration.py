@@ -7,6 +7,7 @@ from mgcl.engine.loss import segmentation_loss
 from mgcl.engine.optim import build_optimizer
 from mgcl.model.backbone import Backbone
 from mgcl.model.matcher import EpisodeThreshold, Matcher, class_share
+from tests.engine.test_engine import encoded
 
 SETUP = Setup(torch.device("cpu"))
 

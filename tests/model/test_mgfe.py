@@ -5,7 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mgcl.datasets.episodes import Episode
+from mgcl.engine.forward import Setup
+from mgcl.model import mgfe
 from mgcl.model.mgfe import mask_mean
+from mgcl.model.network import MGCL, SegmentationHead
+from mgcl.visualize.guidance import look
 from tests import oracle
 
 
@@ -60,3 +65,30 @@ def test_gradient_of_the_mask_mean_is_the_definition_s():
         (mean(feature) * weight).sum().backward()
         grads.append(feature.grad)
     assert torch.allclose(grads[0], grads[1], rtol=1e-10, atol=1e-12)
+
+
+def test_the_feature_of_a_mask_is_written_in_one_place(monkeypatch):
+    """Another one there changes the correlation, the decoder and the pictures."""
+    g = torch.Generator().manual_seed(0)
+    feature = torch.randn(1, 3, 8, 8, generator=g)
+    mask_map = random_map(0, (1, 8, 8), 4)
+    label = (mask_map == 1).to(torch.uint8)
+    backbone = torch.nn.Identity()
+    backbone.forward = lambda images: [images, images[..., ::2, ::2], images[..., ::4, ::4]]
+
+    def all_of_it() -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        model = MGCL(backbone, SegmentationHead(decoder_masks=False)).eval()
+        episode = Episode(feature, label, mask_map, feature[:, None], *[label[:, None]] * 2, 0, 0)
+        episode = episode._replace(support_mask_maps=mask_map[:, None])
+        setup = Setup(torch.device("cpu"))
+        with torch.no_grad():
+            logits = setup.forward(model, episode)
+        level = look(model, episode, setup)[0]
+        pictures = [level.query.after, level.correlation.after]
+        return [logits, mask_mean(feature, mask_map), *map(torch.from_numpy, pictures)]
+
+    before = all_of_it()
+    monkeypatch.setattr(mgfe, "prototypes", lambda *how: 2 * mgfe.means(*how))
+    for a, b in zip(before, all_of_it(), strict=True):
+        assert not torch.allclose(a, b)
