@@ -196,6 +196,7 @@ class Finder:
                         left = lefts[column]
                         pending[c][..., left : left + window] += margins[i] * weight
                 on_windows(len(batch.columns))
+            on_windows(len(lefts) - sum(len(batch.columns) for batch in line.batches))  # empty ones
             if not pending:  # no data so far
                 pending = [down.new_zeros(1, window, lefts[-1] + window) for _ in self._classes]
             below = tops[line.row + 1] if line.row + 1 < len(tops) else source.height

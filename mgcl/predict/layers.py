@@ -1,5 +1,6 @@
 """Objects as files: GeoPackage, GeoJSON and COCO JSON, written as they are found."""
 
+import errno
 import itertools
 import json
 import os
@@ -125,14 +126,24 @@ _KINDS: Mapping[str, Any] = {"id": np.int64, "class": object, "score": float, "p
 
 
 def _write_geopackage(temporary: Path, layer: str, rows: Iterator[Row], grid: Grid) -> None:
+    from pyogrio import read_info
+
     file = temporary.with_suffix(".gpkg")  # GDAL warns of other suffixes
     try:
-        _write_chunk(file, layer, next(_chunks(rows), []), grid, append=False)
+        first = next(_chunks(rows), [])
+        written = len(first)
+        _write_chunk(file, layer, first, grid, append=False)
         for chunk in _chunks(rows):
             _write_chunk(file, layer, chunk, grid, append=True)
+            written += len(chunk)
+        if read_info(file)["features"] != written:
+            raise OSError(errno.ENOSPC, "not all objects could be written")
         os.replace(file, temporary)
+    except RuntimeError as error:  # of pyogrio
+        raise OSError(errno.ENOSPC, str(error)) from None
     finally:
-        file.unlink(missing_ok=True)
+        for part in file.parent.glob(f"{file.name}*"):  # SQLite's journal, too
+            part.unlink(missing_ok=True)
 
 
 def _write_chunk(file: Path, layer: str, chunk: list[Row], grid: Grid, *, append: bool) -> None:

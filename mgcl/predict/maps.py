@@ -1,6 +1,8 @@
 """Class maps and probabilities as pictures: cloud-optimised GeoTIFFs, and PNGs of plain images."""
 
+import errno
 import warnings
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,7 +81,8 @@ def _write_cog(
     """Rows into a plain TIFF, as they come; from it GDAL makes tiles and overviews."""
     import rasterio
     import rasterio.shutil
-    from rasterio.errors import NotGeoreferencedWarning
+    from rasterio._err import CPLE_BaseError  # what GDAL says; there is no public name
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
     place = {"crs": grid.crs, "transform": grid.transform} if grid.transform is not None else {}
     raw = path.with_name(f".{path.name}.rows.tmp")
@@ -100,16 +103,38 @@ def _write_cog(
                     file.scales = [1 / 65535] * len(descriptions)
                 if table is not None:
                     file.write_colormap(1, dict(table))
-                top = 0
+                top, sums = 0, [0] * how["count"]
                 for block in blocks:
                     rows = (top, top + block.shape[1])
                     file.write(block, window=(rows, (0, grid.width)))
+                    sums = _summed(block, sums)
                     top = rows[1]
             kind = {"compress": "deflate", "overview_resampling": "mode" if table else "average"}
             kind |= {"bigtiff": "if_safer", "blocksize": "512"}
             rasterio.shutil.copy(raw, temporary, driver="COG", **kind)
+            if _sums(temporary) != sums:  # GDAL only warns of strips that a full disk did not take
+                raise OSError(errno.ENOSPC, "not all of the map could be written")
+        except (RasterioError, CPLE_BaseError) as error:
+            raise OSError(errno.ENOSPC, str(error) or "GDAL could not write") from None
         finally:
             raw.unlink(missing_ok=True)
+
+
+def _sums(path: Path) -> list[int]:
+    """Checksum of each band, row by row."""
+    import rasterio
+
+    with rasterio.open(path) as file:
+        sums = [0] * file.count
+        for top in range(0, file.height, 512):
+            rows = (top, min(top + 512, file.height))
+            sums = _summed(file.read(window=(rows, (0, file.width))), sums)
+    return sums
+
+
+def _summed(block: np.ndarray, sums: list[int]) -> list[int]:
+    """Checksums that go on over further rows (C, h, W)."""
+    return [zlib.crc32(band.tobytes(), s) for band, s in zip(block, sums, strict=True)]
 
 
 def write_class_picture(path: Path, classes: np.ndarray, colours: Sequence[Colour]) -> None:

@@ -1,6 +1,9 @@
 """Scenes by bands: the same bytes in one piece and in many, begun again after a kill."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +24,7 @@ from mgcl.predict.scene import Style, paths_of, quick_look, step_of, write_resul
 from mgcl.predict.vectors import Grid
 from tests.predict.test_finder import finder
 from tests.predict.test_predictor import SIDE, picture
+from tests.small_run import REPOSITORY
 
 HEIGHT, WIDTH = 300, 220
 IMAGE = InMemory(picture(3, HEIGHT, WIDTH))
@@ -158,3 +162,39 @@ def test_overlays_of_large_scenes_show_every_small_object(tmp_path, monkeypatch)
     whole = np.concatenate([p.classes for p in finish(store, len(down), WIDTH, vote_share=0.4)])
     blocks = np.pad(whole, ((0, -HEIGHT % 4), (0, -WIDTH % 4))).reshape(75, 4, 55, 4)
     assert (classes == blocks.max(axis=(1, 3))).all()
+
+
+@pytest.mark.parametrize("kilobytes", [1, 2, 60])
+def test_a_full_disk_is_named_and_leaves_no_half_map(kilobytes, tmp_path):
+    code = f"""if True:
+        import resource, signal, numpy as np
+        from pathlib import Path
+        from mgcl.files import DiskFullError
+        from mgcl.predict.layers import write_layer
+        from mgcl.predict.maps import write_class_map
+        from mgcl.predict.objects import find_objects
+        from tests.predict.test_scene import UTM, HEIGHT, WIDTH
+
+        noise = np.random.default_rng(0).integers(0, 3, (HEIGHT, WIDTH)).astype(np.uint8)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, ({kilobytes} << 10, {kilobytes} << 10))
+        colours, objects = [(1, 2, 3)] * 2, find_objects([(noise, noise)])
+        for write in (
+            lambda: write_class_map(Path("a.tif"), [noise], UTM, "ab", colours),
+            lambda: write_layer(Path("a.gpkg"), objects, "ab", UTM),
+        ):
+            try:
+                write()
+                print("written")
+            except DiskFullError as error:
+                print("full", error)
+    """
+    words = [sys.executable, "-c", code]
+    place = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, cwd=tmp_path, env=place, capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2, done.stderr
+    for line, name in zip(lines, ("a.tif", "a.gpkg"), strict=True):
+        assert (tmp_path / name).exists() == (line == "written")
+    assert lines[1].startswith("full") and (lines[0].startswith("full") or kilobytes == 60)
+    assert [p.name for p in tmp_path.iterdir() if p.suffix not in (".tif", ".gpkg")] == []
