@@ -53,7 +53,7 @@ def train(config: Config, device: "torch.device") -> None:
     validation = build_validation(config, source, heldout)
     recipe = config.train
 
-    with Run(config, device) as run:
+    with Run(config, device, data=source.facts()) as run:
         run.begin(heldout)
         for batches in run.epochs(training):
             set_lr(

@@ -45,7 +45,7 @@ def test(config: Config, device: "torch.device") -> int:
     setup = build_setup(config, device)
     source = build_source(config)
     tests = {shots: build_test(config, source, shots) for shots in config.test.shots}
-    candidates = score.load_candidates(config, device)
+    candidates = score.load_candidates(config, device, source.facts_if_there())
     candidates += score.load_baselines(config, source, setup)
 
     scored = {

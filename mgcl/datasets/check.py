@@ -169,7 +169,10 @@ def _check_image(
         yield Problem("label", str(error))
     if store is not None:
         try:
-            shapes["mask map"] = store.load(bench.mask_key(split, name)).shape
+            key = bench.mask_key(split, name)
+            shapes["mask map"] = store.load(key).shape
+            if store.is_stale(key, path := bench.image_path(root, split, name)):
+                yield Problem("mask map", f"{path} has changed since its masks were cut: main_0")
         except (OSError, ValueError) as error:
             yield Problem("mask map", str(error))
     if len(set(shapes.values())) > 1:

@@ -101,16 +101,26 @@ test_entries.__test__ = False  # type: ignore[attr-defined]  # not a test, whate
 
 
 def heldout_entries(
-    benchmark: Benchmark, lists_dir: PathLike, fold: int, *, published: bool
+    benchmark: Benchmark,
+    lists_dir: PathLike,
+    fold: int,
+    *,
+    published: bool,
+    used: Iterable[Entry],
 ) -> list[Entry]:
     """Entries of the training classes that neither training nor the test of `fold` has seen.
+
+    Args:
+        benchmark: says which classes are trained on.
+        lists_dir: folder of the lists.
+        fold: that is tested.
+        published: see `read_list`.
+        used: the entries of training and test.
 
     They come from the other folds' val lists, less every image that the fold's test or training
     lists name. Where train and val share their images (DLRSD) none may be left: use
     `split_holdout` there.
     """
-    used = training_entries(benchmark, lists_dir, fold, published=published)
-    used += test_entries(benchmark, lists_dir, fold, published=published)
     seen = {benchmark.mask_key(e.split, e.name) for e in used}
     held = _join(benchmark, lists_dir, "val", benchmark.training_folds(fold), published)
     return [e for e in held if benchmark.mask_key(e.split, e.name) not in seen]

@@ -26,6 +26,9 @@ class MaskSource(Protocol):
     def load(self, key: str) -> np.ndarray:
         """The (H, W) uint8 mask map of this key."""
 
+    def is_stale(self, key: str, picture: Path) -> bool:
+        """Whether the mask map was cut from another picture."""
+
 
 class Sample(NamedTuple):
     """One image with the label of one class and its mask map, all S x S and uint8."""

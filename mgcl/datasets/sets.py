@@ -1,7 +1,9 @@
 """From the config to the episodes of training, validation, calibration and test."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,9 +18,10 @@ from mgcl.datasets.episodes import (
     ManifestPlan,
     ShuffledPlan,
 )
+from mgcl.datasets.fingerprint import data_facts
 from mgcl.datasets.lists import Entry
 from mgcl.datasets.manifest import read_manifest
-from mgcl.datasets.samples import ImageSource, with_min_object
+from mgcl.datasets.samples import ImageSource, MaskSource, with_min_object
 
 VALIDATION_SEED = 20_240  # of the fixed validation and calibration episodes, whatever train.seed
 
@@ -31,9 +34,66 @@ class EpisodeSet(NamedTuple):
     class_ids: tuple[int, ...]
     source: str
     """What they are drawn from, in words for the report."""
+    absent: tuple[int, ...] = ()
+    """Further classes that no episode asks for: they have no score and no part in the mean."""
 
 
-def build_source(config: Config) -> ImageSource:
+class Source(ImageSource):
+    """The configured images with their lists: files and labels are read once for all sets."""
+
+    def __init__(self, config: Config, store: MaskSource | None) -> None:
+        """Read nothing yet."""
+        super().__init__(
+            benchmark(config),
+            config.data.root,
+            store,
+            config.data.image_size,
+            cache_bytes=int(config.data.cache_gib * 2**30),
+        )
+        self._config = config
+        self._published = config.data.lists == "published"
+        self._usable: dict[str, list[Entry]] = {}
+
+    @functools.cached_property
+    def test(self) -> list[Entry]:
+        """Entries of the tested fold."""
+        config, fold = self._config, self._config.data.fold
+        return lists.test_entries(self.benchmark, config.lists_dir, fold, published=self._published)
+
+    @functools.cached_property
+    def trained(self) -> tuple[list[Entry], list[Entry]]:
+        """Entries to train on, and those of the training classes that are held out."""
+        data, where = self._config.data, self._config.lists_dir
+        training = lists.training_entries(
+            self.benchmark, where, data.fold, published=self._published
+        )
+        held = lists.heldout_entries(
+            self.benchmark, where, data.fold, published=self._published, used=training + self.test
+        )
+        if held:
+            return training, held
+        return lists.split_holdout(training, data.holdout, VALIDATION_SEED, exclude=self.test)
+
+    def usable(self, part: str) -> list[Entry]:
+        """The entries of "training", "heldout" or "test" that count, looked at once."""
+        if part not in self._usable:
+            entries = self.test if part == "test" else self.trained[part == "heldout"]
+            self._usable[part] = _usable(self._config, self, entries)
+        return self._usable[part]
+
+    def facts_if_there(self) -> dict[str, str]:
+        """`facts`, or what of them is known where the training's files are not all there."""
+        try:
+            return self.facts()
+        except (OSError, ValueError):
+            return {"classes": " ".join(self.benchmark.class_names)}
+
+    def facts(self) -> dict[str, str]:
+        """What a training on them learns from, see `fingerprint.data_facts`."""
+        return data_facts(self.benchmark, self.root, [e for part in self.trained for e in part])
+
+
+def build_source(config: Config) -> Source:
     """Images, labels and mask maps of the configured data set.
 
     Raises:
@@ -50,13 +110,7 @@ def build_source(config: Config) -> ImageSource:
         )
     else:
         store = MaskStore(config.masks_dir)
-    return ImageSource(
-        benchmark(config),
-        config.data.root,
-        store,
-        config.data.image_size,
-        cache_bytes=int(config.data.cache_gib * 2**30),
-    )
+    return Source(config, store)
 
 
 def benchmark(config: Config) -> Benchmark:
@@ -64,9 +118,9 @@ def benchmark(config: Config) -> Benchmark:
     return find_benchmark(config.data.benchmark, config.data.root)
 
 
-def build_training(config: Config, source: ImageSource) -> EpisodeSet:
+def build_training(config: Config, source: Source) -> EpisodeSet:
     """The training episodes of the run; ids count on over the epochs."""
-    entries = _usable(config, source, training_entries(config)[0])
+    entries = source.usable("training")
     plan_type = CyclePlan if source.benchmark.cycle_classes else ShuffledPlan
     plan = plan_type(source.benchmark, entries, seed=config.train.seed)
     episodes = config.train.episodes_per_epoch or len(plan)
@@ -75,18 +129,19 @@ def build_training(config: Config, source: ImageSource) -> EpisodeSet:
     return EpisodeSet(EpisodeDataset(source, plan), ids, classes, f"{len(entries)} list entries")
 
 
-def build_heldout(config: Config, source: ImageSource) -> EpisodeSet:
+def build_heldout(config: Config, source: Source) -> EpisodeSet:
     """1-shot episodes of the training classes on images that are neither trained on nor tested."""
-    entries = _usable(config, source, training_entries(config)[1])
+    entries = source.usable("heldout")
     words = "held-out images of the training classes"
     if not entries:
-        entries = _usable(config, source, training_entries(config)[0])
+        entries = source.usable("training")
         words = "training images of the training classes (data.holdout is 0)"
     entries = _drawable(entries)
     plan = ListPlan(source.benchmark, entries, seed=VALIDATION_SEED, shots=1)
     ids = spread(len(entries), config.train.calibration_episodes)
     classes = source.benchmark.train_class_ids(config.data.fold)
-    return EpisodeSet(EpisodeDataset(source, plan), ids, classes, f"{len(ids)} episodes on {words}")
+    words = f"{len(ids)} episodes on {words}"
+    return with_present(EpisodeSet(EpisodeDataset(source, plan), ids, classes, words))
 
 
 def of_shots(part: EpisodeSet, shots: int) -> EpisodeSet:
@@ -100,13 +155,14 @@ def of_shots(part: EpisodeSet, shots: int) -> EpisodeSet:
     return part._replace(dataset=EpisodeDataset(part.dataset.source, drawn), ids=ids)
 
 
-def build_validation(config: Config, source: ImageSource, heldout: EpisodeSet) -> EpisodeSet:
+def build_validation(config: Config, source: Source, heldout: EpisodeSet) -> EpisodeSet:
     """The fixed 1-shot episodes that choose the best epoch: of the test fold, or `heldout`."""
     if config.train.validation == "train_classes":
         return heldout
     episodes = build_fold(config, source, shots=1, seed=VALIDATION_SEED)
     ids = spread(len(episodes.ids), config.train.validation_episodes)
-    return episodes._replace(ids=ids, source=f"{len(ids)} episodes of the test fold's list")
+    words = f"{len(ids)} episodes of the test fold's list"
+    return with_present(episodes._replace(ids=ids, source=words))
 
 
 def validation_class_ids(config: Config) -> tuple[int, ...]:
@@ -117,7 +173,7 @@ def validation_class_ids(config: Config) -> tuple[int, ...]:
     return bench.train_class_ids(config.data.fold)
 
 
-def build_test(config: Config, source: ImageSource, shots: int) -> EpisodeSet:
+def build_test(config: Config, source: Source, shots: int) -> EpisodeSet:
     """The test episodes: the fold's list, or a manifest.
 
     Raises:
@@ -125,12 +181,27 @@ def build_test(config: Config, source: ImageSource, shots: int) -> EpisodeSet:
     """
     if config.test.episodes is None:
         episodes = build_fold(config, source, shots=shots, seed=config.test.seed)
-        return episodes._replace(ids=spread(len(episodes.ids), config.test.max_episodes))
+        ids = spread(len(episodes.ids), config.test.max_episodes)
+        return with_present(episodes._replace(ids=ids))
     specs = read_episodes(config, config.test.episodes, source.benchmark, shots)
     source.reserve(entry for spec in specs for entry in (spec.query, *spec.supports))
     classes = source.benchmark.test_class_ids(config.data.fold)
     dataset = EpisodeDataset(source, ManifestPlan(specs))
-    return EpisodeSet(dataset, range(len(specs)), classes, str(config.test.episodes))
+    words = str(config.test.episodes)
+    return with_present(EpisodeSet(dataset, range(len(specs)), classes, words))
+
+
+def with_present(part: EpisodeSet) -> EpisodeSet:
+    """The set, scored on the classes that its episodes ask for; the others are absent."""
+    plan = part.dataset.plan
+    if isinstance(plan, ListPlan):  # the class of an episode is known before its supports are
+        asked = {plan.entries[i].class_id for i in part.ids}
+    else:
+        asked = {plan(i).class_id for i in part.ids}
+    return part._replace(
+        class_ids=tuple(c for c in part.class_ids if c in asked),
+        absent=tuple(c for c in (*part.class_ids, *part.absent) if c not in asked),
+    )
 
 
 def read_episodes(
@@ -157,27 +228,13 @@ def read_episodes(
     return specs
 
 
-def build_fold(config: Config, source: ImageSource, *, shots: int, seed: int) -> EpisodeSet:
+def build_fold(config: Config, source: Source, *, shots: int, seed: int) -> EpisodeSet:
     """Every entry of the fold's test list once as the query."""
     bench, fold = source.benchmark, config.data.fold
-    published = config.data.lists == "published"
-    entries = lists.test_entries(bench, config.lists_dir, fold, published=published)
-    entries = _usable(config, source, entries)
+    entries = source.usable("test")
     plan = ListPlan(bench, entries, seed=seed, shots=shots, supports=config.test.supports)
     dataset = EpisodeDataset(source, plan)
     return EpisodeSet(dataset, range(len(plan)), bench.test_class_ids(fold), "the fold's test list")
-
-
-def training_entries(config: Config) -> tuple[list[Entry], list[Entry]]:
-    """List entries to train on, and those of the training classes that are held out."""
-    bench, fold = benchmark(config), config.data.fold
-    published = config.data.lists == "published"
-    entries = lists.training_entries(bench, config.lists_dir, fold, published=published)
-    held = lists.heldout_entries(bench, config.lists_dir, fold, published=published)
-    if held:
-        return entries, held
-    test = lists.test_entries(bench, config.lists_dir, fold, published=published)
-    return lists.split_holdout(entries, config.data.holdout, VALIDATION_SEED, exclude=test)
 
 
 def spread(length: int, wanted: int) -> list[int]:
@@ -200,8 +257,27 @@ def _usable(config: Config, source: ImageSource, entries: Sequence[Entry]) -> li
                 f"{config.masks_dir}, {missing[0]} for one: run main_0_extract_masks.py with the "
                 "same --config first"
             )
+        stale = _stale(source, entries)
+        if stale:
+            raise ValueError(
+                f"{len(stale)} of {len(keys)} listed images have changed since their masks were "
+                f"cut, {stale[0]} for one: run main_0_extract_masks.py with the same --config "
+                "first, it cuts them anew"
+            )
     source.reserve(entries)
     return entries
+
+
+def _stale(source: ImageSource, entries: Sequence[Entry]) -> list[Path]:
+    """The images that are no longer those that their masks were cut from."""
+    bench, store = source.benchmark, source.store
+    assert store is not None
+    names = dict.fromkeys((entry.split, entry.name) for entry in entries)
+    paths = [bench.image_path(source.root, *name) for name in names]
+    keys = [bench.mask_key(*name) for name in names]
+    with ThreadPoolExecutor(8) as pool:
+        stale = pool.map(store.is_stale, keys, paths)
+        return [path for path, old in zip(paths, stale, strict=True) if old]
 
 
 def _drawable(

@@ -79,7 +79,7 @@ def extract(
             for problem in damaged.values():
                 tell(f"made again: {problem}")
             readable = _readable(pool, images, list(problems), unreadable, tell)
-            made = _make(readable, generator, store, pool, bar.update)
+            made = _make(readable, images, generator, store, pool, bar.update)
     return Summary(made, len(keys) - len(problems), damaged, unreadable)
 
 
@@ -88,6 +88,8 @@ def _problem(store: MaskStore, key: str, path: Path) -> str | None:
     if key not in store:
         return ""
     try:
+        if store.is_stale(key, path):
+            return f"{path} has changed since its masks were cut"
         return store.problem(key, image_size(path))
     except UnreadableImage:
         return ""
@@ -118,6 +120,7 @@ def _readable(
 
 def _make(
     readable: Iterable[tuple[str, np.ndarray]],
+    images: Mapping[str, Path],
     generator: MaskGenerator,
     store: MaskStore,
     pool: ThreadPoolExecutor,
@@ -130,7 +133,7 @@ def _make(
         for batch in _batches(readable, getattr(generator, "batch_size", 1)):
             results = _cut(generator, [image for _, image in batch])
             for (key, _), result in zip(batch, results, strict=True):
-                writes.append(pool.submit(store.save, key, as_mask_map(result)))
+                writes.append(pool.submit(store.save, key, as_mask_map(result), images[key]))
             while len(writes) > 4 * _THREADS:
                 writes.popleft().result()
             advance(len(batch))

@@ -17,6 +17,7 @@ from mgcl.images.write import write_png
 MANIFEST = "manifest.json"
 _FORMAT = 1
 _MADE_BY = "mgcl-masks"  # PNG text chunk with the digest of the spec
+_PICTURE = "mgcl-picture"  # PNG text chunk with the fingerprint of the image's file
 
 
 class MaskStoreError(ValueError):
@@ -69,8 +70,13 @@ class MaskStore:
         found = (path.relative_to(self.root) for path in self.root.rglob("*.png"))
         return sorted(path.with_suffix("").as_posix() for path in found)
 
-    def save(self, key: str, mask_map: np.ndarray) -> None:
+    def save(self, key: str, mask_map: np.ndarray, picture: Path | None = None) -> None:
         """Write a map (H, W) uint8; the same map gives the same bytes.
+
+        Args:
+            key: of the image.
+            mask_map: of the image.
+            picture: the image's file, whose fingerprint is kept with the map.
 
         Raises:
             OSError: disk full or not writable; nothing torn is left.
@@ -79,7 +85,10 @@ class MaskStore:
             raise ValueError(
                 f"mask map of {key}: {mask_map.dtype} {mask_map.shape}, need (H, W) uint8"
             )
-        write_png(self.path(key), mask_map, texts={_MADE_BY: self.digest})
+        texts = {_MADE_BY: self.digest}
+        if picture is not None:
+            texts[_PICTURE] = files.fingerprint(picture, whole=True)
+        write_png(self.path(key), mask_map, texts=texts)
 
     def load(self, key: str) -> np.ndarray:
         """The map of an image, (H, W) uint8: 0 = no mask, 1..M large to small.
@@ -111,6 +120,22 @@ class MaskStore:
         if size is not None and mask_map.shape != size:
             return f"mask map of {key} is {mask_map.shape}, its image {size} (height, width)"
         return None
+
+    def is_stale(self, key: str, picture: Path) -> bool:
+        """Whether a map was cut from another picture than the file holds now.
+
+        Times tell at no cost that it was not; where they do not, the fingerprint does. A map
+        without fingerprint (from elsewhere, or of an earlier version) is taken as it is.
+        """
+        try:
+            now, made = picture.stat(), self.path(key).stat()
+            if max(now.st_mtime_ns, now.st_ctime_ns) < max(made.st_mtime_ns, made.st_ctime_ns):
+                return False
+            with Image.open(self.path(key), formats=["PNG"]) as image:
+                kept = image.info.get(_PICTURE)
+            return kept is not None and kept != files.fingerprint(picture, whole=True)
+        except Exception:  # a missing or damaged file: its reader says so
+            return False
 
     def remove_leftovers(self, keys: set[str]) -> None:
         """Delete temporary files of these keys (or of MANIFEST) that a killed process left.

@@ -124,7 +124,7 @@ def build_report(
         class_names={c: bench.class_names[c] for c in bench.test_class_ids(config.data.fold)},
         rows=reached,
         verdict=verdict(reached),
-        warnings=[*_warnings(results), *not_beaten(reached)],
+        warnings=[*_warnings(results), *_absent(config, results), *not_beaten(reached)],
         notes=_notes([r for r in results if r.candidate is ours]),
         curves=curves,
         panels=panels,
@@ -152,6 +152,18 @@ def _facts(config: Config, setting: Setting, results: list[Result]) -> dict[str,
 def _warnings(results: list[Result]) -> list[str]:
     found = [r.candidate.warning for r in results if r.candidate.warning]
     return list(dict.fromkeys(found))
+
+
+def _absent(config: Config, results: list[Result]) -> Iterator[str]:
+    """The fold's classes that no episode asks for."""
+    bench = benchmark(config)
+    for shots, specs in {r.shots: r.specs for r in results}.items():
+        asked = {spec.class_id for spec in specs.values()}
+        absent = [c for c in bench.test_class_ids(config.data.fold) if c not in asked]
+        if specs and absent:
+            few = " (test.max_episodes leaves episodes out)" if config.test.max_episodes else ""
+            names = ", ".join(bench.class_names[c] for c in absent)
+            yield f"{shots}-shot: no episode asks for {names}{few}: left out of the mean"
 
 
 def _notes(results: list[Result]) -> list[str]:

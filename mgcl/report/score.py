@@ -17,6 +17,7 @@ from mgcl.build import (
 )
 from mgcl.config import Config
 from mgcl.datasets.episodes import EpisodeSpec
+from mgcl.datasets.fingerprint import changed_facts
 from mgcl.datasets.manifest import write_manifest
 from mgcl.datasets.samples import ImageSource
 from mgcl.datasets.sets import EpisodeSet, build_heldout
@@ -60,8 +61,10 @@ class Result(NamedTuple):
     """The episodes' images by episode id."""
 
 
-def load_candidates(config: Config, device: torch.device) -> list[Candidate]:
-    """The checkpoints to test, the decisive one first.
+def load_candidates(
+    config: Config, device: torch.device, data: Mapping[str, str] = MappingProxyType({})
+) -> list[Candidate]:
+    """The checkpoints to test, the decisive one first; `data` is what a training learns from now.
 
     Raises:
         CheckpointError: missing, torn, of another network, or trained on the fold's novel classes.
@@ -72,7 +75,7 @@ def load_candidates(config: Config, device: torch.device) -> list[Candidate]:
     if config.model.head == "matcher" and config.model.metric == "untrained" and names:
         return []  # the baseline is all there is: nothing is trained
     candidates = [
-        load_candidate(config, path, device, checkpoint=name)
+        load_candidate(config, path, device, checkpoint=name, data=data)
         for name, path in zip(names or [wanted], paths, strict=True)
     ]
     ages = {(c.method.epoch, c.method.under_way) for c in candidates}
@@ -83,11 +86,21 @@ def load_candidates(config: Config, device: torch.device) -> list[Candidate]:
 
 
 def load_candidate(
-    config: Config, path: Path, device: torch.device, *, checkpoint: str
+    config: Config,
+    path: Path,
+    device: torch.device,
+    *,
+    checkpoint: str,
+    data: Mapping[str, str] = MappingProxyType({}),
 ) -> Candidate:
     """One checkpoint, of this project or of the authors; the report calls it `checkpoint`."""
     model, _, said = build_trained(config, path)
     warning = fold_warning(said, config, path)
+    if other := changed_facts(said.get("data") or {}, data):
+        text = (
+            f"{path} was trained on other data than lie in {config.data.root}: {'; '.join(other)}"
+        )
+        warning = f"{warning}; {text}" if warning else text
     if warning and distributed.is_main():
         console.warn(warning)
     facts = {f"{path.stem} checkpoint": str(path)}

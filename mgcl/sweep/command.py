@@ -85,18 +85,16 @@ def _to_run(jobs: Sequence[Job]) -> list[Job]:
 
 def find_problems(jobs: Sequence[Job]) -> list[str]:
     """What the runs would stop at, each said once: missing data, lists or mask maps."""
-    from mgcl.datasets.lists import test_entries
-    from mgcl.datasets.sets import benchmark, build_source, training_entries
+    from mgcl.datasets.sets import Source, build_source
 
     problems: dict[str, None] = {}
     for config in {job.fold: job.config for job in jobs}.values():
-        published = config.data.lists == "published"
         if not config.data.root.is_dir():
             problems[f"no folder {config.data.root}: data/README.md says what belongs there"] = None
             continue
         try:
-            trained, fold = training_entries(config)[0], config.data.fold
-            tested = test_entries(benchmark(config), config.lists_dir, fold, published=published)
+            listed = Source(config, None)
+            trained, tested = listed.trained[0], listed.test
             source = build_source(config)
             for entry in (*trained[:1], *tested[:1]):
                 source.load(entry)

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -12,10 +13,16 @@ from mgcl import checkpoint, console, distributed
 from mgcl.checkpoint import CheckpointError
 from mgcl.config import Config
 from mgcl.config.compare import LEARNING, Mark, different_constants, unknown_constants
+from mgcl.datasets.fingerprint import changed_facts
 
 
-def changed_constants(path: Path, saved: Mapping[str, Any], config: Config) -> list[str]:
-    """Constants that differ between a training's checkpoint and what goes on from it.
+def changed_constants(
+    path: Path,
+    saved: Mapping[str, Any],
+    config: Config,
+    data: Mapping[str, str] = MappingProxyType({}),
+) -> list[str]:
+    """Constants and data that differ between a training's checkpoint and what goes on from it.
 
     Raises:
         CheckpointError: no checkpoint of a training.
@@ -31,6 +38,7 @@ def changed_constants(path: Path, saved: Mapping[str, Any], config: Config) -> l
     if free:
         _warn(f"{path} has {'; '.join(free)}, unknown here: no training depends on it")
     changed += [f"{text} -> unknown here" for text in unknown]
+    changed += changed_facts(saved.get("data") or {}, data)
     if changed and not config.train.force:
         remedy = "Take those, or another run.name; --train.force true goes on nevertheless"
         if unknown:
@@ -38,7 +46,9 @@ def changed_constants(path: Path, saved: Mapping[str, Any], config: Config) -> l
                 "Go on with the version of this program that made it, or take another run.name; "
                 "--train.force true goes on without what is unknown here"
             )
-        raise ValueError(f"{path} was made with other constants: {'; '.join(changed)}. {remedy}")
+        raise ValueError(
+            f"{path} was made with other constants or data: {'; '.join(changed)}. {remedy}"
+        )
     return changed
 
 
@@ -65,6 +75,8 @@ class State:
     """Episodes that chose the best epoch, in words."""
     calibrated_on: str = ""
     """Episodes that the threshold was found on, in words."""
+    data: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Class names and digests of lists, images and labels, see `fingerprint.data_facts`."""
     forced: list[str] = dataclasses.field(default_factory=list)
     """Constants that were changed on the way with train.force."""
 

@@ -1,9 +1,9 @@
 """A training run on disk: its network and optimiser, its log, its checkpoints, where it stands."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 import torch
@@ -44,13 +44,25 @@ PANEL_TIMES = 10  # that all are shown, at other times one: each takes a tenth o
 class Run:
     """A run's folder with all that is open in it; use it as a context manager."""
 
-    def __init__(self, config: Config, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: Config,
+        device: torch.device,
+        *,
+        data: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """Build network and optimiser, and go on from a checkpoint where that is asked for.
+
+        Args:
+            config: the constants.
+            device: where to compute.
+            data: digests of what is trained on, kept in the checkpoints (`Source.facts`).
 
         Raises:
             ValueError: the run exists and train.resume is empty, or it was made with other
-                constants; nothing is overwritten.
+                constants or data; nothing is overwritten.
         """
+        self._data = data
         self.config = config
         self.folder = config.run_dir
         self.setup = build_setup(config, device)
@@ -75,10 +87,11 @@ class Run:
         self.state, changed, best = State(), [], None
         if found:
             path, saved = found
-            changed = changed_constants(path, saved, self.config)
+            changed = changed_constants(path, saved, self.config, self._data)
             self.state = resume.restore(path, saved, changed, self.model, self.optimizer)
             self._begun = saved.get("progress")
             best = resume.find_best(path, self.state)
+        self.state.data = dict(self._data)
         if not distributed.is_same(self.state.step, self.setup.device):
             raise ValueError(
                 "the processes found different checkpoints: run.root must lie on storage that all "

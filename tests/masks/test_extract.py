@@ -246,10 +246,10 @@ def test_a_write_that_fails_for_want_of_space_ends_the_same_way(tmp_path, monkey
     images = write_images(tmp_path / "images")
     save = MaskStore.save
 
-    def save_some(self, key, mask_map):
+    def save_some(self, key, mask_map, picture):
         if len(list(self.root.rglob("*.png"))) >= 3:
             raise OSError(28, "No space left on device")
-        save(self, key, mask_map)
+        save(self, key, mask_map, picture)
 
     monkeypatch.setattr(extract_module.MaskStore, "save", save_some)
     assert len(check_full_disk(images, tmp_path / "maps")) >= 3

@@ -1,0 +1,53 @@
+"""Whether data are still what they were: digests of lists and files, cheap for each start."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from mgcl.datasets.benchmarks import Benchmark
+from mgcl.datasets.lists import Entry
+from mgcl.files import fingerprint
+
+_THREADS = 8
+
+
+def data_facts(benchmark: Benchmark, root: Path, entries: Iterable[Entry]) -> dict[str, str]:
+    """What a training learns from, in words and digests: kept in its checkpoints.
+
+    Args:
+        benchmark: classes and file layout.
+        root: the data root.
+        entries: of the training, those for its calibration among them.
+
+    Returns:
+        The class names in order, and a digest each of the lists, the images and the labels.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+    """
+    listed = list(entries)
+    names = sorted({(entry.split, entry.name) for entry in listed})
+    return {
+        "classes": " ".join(benchmark.class_names),
+        "lists": _digest(sorted(map(str, listed))),
+        "images": _digest(_prints(benchmark.image_path(root, *name) for name in names)),
+        "labels": _digest(_prints(benchmark.label_path(root, *name) for name in names)),
+    }
+
+
+def changed_facts(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What of the data changed since, in words; nothing where a fact was not kept."""
+    return [f"other {name}" for name, fact in now.items() if then.get(name, fact) != fact]
+
+
+def _prints(paths: Iterable[Path]) -> list[str]:
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(fingerprint, paths))
+
+
+def _digest(parts: Iterable[str]) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        digest.update(part.encode() + b"\0")
+    return digest.hexdigest()
