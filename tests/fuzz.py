@@ -17,6 +17,7 @@ import logging
 import os
 import pickle
 import resource
+import shutil
 import struct
 import sys
 import tempfile
@@ -40,10 +41,12 @@ from mgcl.datasets.benchmarks import BENCHMARKS, FILE, ISAID_PALETTE, read_bench
 from mgcl.datasets.labels import read_label, read_values
 from mgcl.datasets.manifest import read_manifest
 from mgcl.datasets.prepare.classes import read_classes
+from mgcl.datasets.prepare.sources import find_pictures
 from mgcl.images import read
+from mgcl.images.find import find_files
 from mgcl.images.raster import open_raster
 from mgcl.masks.convert import ForeignFile, read_cache
-from mgcl.masks.store import MaskStore
+from mgcl.masks.store import MaskStore, is_store
 from mgcl.predict.foreground import read_foreground
 from tests.small_run import REPOSITORY
 
@@ -359,7 +362,75 @@ def _check_cache(folder: Path, data: object) -> None:
         assert mask_map.dtype == np.uint8 and mask_map.ndim == 2
 
 
+# layouts of folders
+
+FOLDERS = ["images", "labels", "a", "b", "masks_png", ".ipynb_checkpoints", "__MACOSX", "train"]
+STEMS = [
+    "x",
+    "y",
+    "x_mask",
+    "x_label",
+    "._x",
+    "x_instance_color_RGB",
+    "x_instance_id_RGB",
+    "\u00f6",
+]
+FILES = st.tuples(
+    st.lists(st.sampled_from(FOLDERS), max_size=3),
+    st.sampled_from(STEMS),
+    st.sampled_from([".png", ".PNG", ".jpg", ".tif", ".txt", ""]),
+    st.sampled_from(["file", "file", "file", "link up", "link nowhere", "folder", "store"]),
+)
+PLACES = [("images", "labels"), (".", "labels"), ("images", "images"), (".", ".")]
+LAYOUTS = st.tuples(
+    st.lists(FILES, max_size=6),
+    st.lists(st.tuples(st.sampled_from(FOLDERS), st.sampled_from(STEMS)), max_size=5),
+    st.sampled_from(PLACES) | st.tuples(*[st.sampled_from([".", "images", "labels", "a"])] * 2),
+)
+
+
+def _write_layout(root: Path, files: object) -> None:
+    for folders, stem, suffix, kind in files:
+        path = root.joinpath(*folders, stem + suffix)
+        with contextlib.suppress(OSError):  # a file is in the way
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if kind == "folder":
+                path.mkdir()
+            elif kind == "store":
+                (path.parent / "manifest.json").write_text('{"generator": {}}')
+            elif kind == "file":
+                path.write_bytes(b"")
+            else:
+                path.symlink_to(root if kind == "link up" else root / "nowhere")
+
+
+def _check_folders(folder: Path, data: object) -> None:
+    """An image and its label share a name, no file has two parts, and nothing hidden has any."""
+    files, pairs, (images, labels) = data
+    for name, stem in pairs:  # some that belong together
+        files = [*files, (["images", name], stem, ".jpg", "file")]
+        files = [*files, (["labels" if labels != images else "images", name], stem, ".png", "file")]
+    root = folder / "tree"
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir()
+    _write_layout(root, files)
+    found = find_files(root, skip=is_store).images
+    assert len({path.resolve() for path in found}) == len(found)
+    assert not [p for p in found if any(part[0] == "." for part in p.relative_to(root).parts)]
+    try:
+        pictures = find_pictures(root / images, root / labels, lambda path: "train", tree=True)[0]
+    except ValueError as error:
+        assert str(error)
+        return
+    paths = [path for picture in pictures for path in picture[2:]]
+    assert len(set(paths)) == len(paths) and all(path.is_file() for path in paths)
+    for picture in pictures:
+        assert picture.label.stem.startswith(picture.image.stem)
+        assert picture.name.rpartition("/")[2] == picture.image.stem
+
+
 TARGETS = {
+    "folders": Target(LAYOUTS, _check_folders),
     "lists": Target(mutated([LIST], NAMES) | st.binary(max_size=80), _check_list),
     "manifests": Target(mutated([MANIFEST], [*JSON, *NAMES]), _check_manifest),
     "own": Target(mutated(OWN, [*JSON, *NAMES]), _check_own),
