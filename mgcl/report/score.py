@@ -19,8 +19,7 @@ from mgcl.config import Config
 from mgcl.datasets.episodes import EpisodeSpec
 from mgcl.datasets.fingerprint import changed_facts
 from mgcl.datasets.manifest import write_manifest
-from mgcl.datasets.samples import ImageSource
-from mgcl.datasets.sets import EpisodeSet, build_heldout
+from mgcl.datasets.sets import EpisodeSet, Source, build_heldout
 from mgcl.engine.evaluation import Evaluation, evaluate
 from mgcl.engine.forward import Setup
 from mgcl.model.baselines import CosinePrototypes, EverythingForeground
@@ -122,7 +121,7 @@ def load_candidate(
     )
 
 
-def load_baselines(config: Config, source: ImageSource, setup: Setup) -> list[Candidate]:
+def load_baselines(config: Config, source: Source, setup: Setup) -> list[Candidate]:
     """What needs no training: the matcher, prototypes, and everything foreground.
 
     All are of the untrained backbone. The matcher's thresholds are fitted on the held-out episodes
