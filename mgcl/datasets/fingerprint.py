@@ -4,11 +4,14 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 
 from mgcl.datasets.benchmarks import Benchmark
 from mgcl.datasets.lists import Entry
 from mgcl.files import fingerprint
 
+Facts = Mapping[str, str]
+NO_FACTS: Facts = MappingProxyType({})
 _THREADS = 8
 
 
@@ -36,7 +39,7 @@ def data_facts(benchmark: Benchmark, root: Path, entries: Iterable[Entry]) -> di
     }
 
 
-def changed_facts(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+def changed_facts(then: Facts, now: Facts) -> list[str]:
     """What of the data changed since, in words; nothing where a fact was not kept."""
     return [f"other {name}" for name, fact in now.items() if then.get(name, fact) != fact]
 

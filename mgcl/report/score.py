@@ -17,7 +17,7 @@ from mgcl.build import (
 )
 from mgcl.config import Config
 from mgcl.datasets.episodes import EpisodeSpec
-from mgcl.datasets.fingerprint import changed_facts
+from mgcl.datasets.fingerprint import NO_FACTS, Facts, changed_facts
 from mgcl.datasets.manifest import write_manifest
 from mgcl.datasets.sets import EpisodeSet, Source, build_heldout
 from mgcl.engine.evaluation import Evaluation, evaluate
@@ -61,7 +61,7 @@ class Result(NamedTuple):
 
 
 def load_candidates(
-    config: Config, device: torch.device, data: Mapping[str, str] = MappingProxyType({})
+    config: Config, device: torch.device, data: Facts = NO_FACTS
 ) -> list[Candidate]:
     """The checkpoints to test, the decisive one first; `data` is what a training learns from now.
 
@@ -90,7 +90,7 @@ def load_candidate(
     device: torch.device,
     *,
     checkpoint: str,
-    data: Mapping[str, str] = MappingProxyType({}),
+    data: Facts = NO_FACTS,
 ) -> Candidate:
     """One checkpoint, of this project or of the authors; the report calls it `checkpoint`."""
     model, _, said = build_trained(config, path)

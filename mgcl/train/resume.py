@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,14 +12,14 @@ from mgcl import checkpoint, console, distributed
 from mgcl.checkpoint import CheckpointError
 from mgcl.config import Config
 from mgcl.config.compare import LEARNING, Mark, different_constants, unknown_constants
-from mgcl.datasets.fingerprint import changed_facts
+from mgcl.datasets.fingerprint import NO_FACTS, Facts, changed_facts
 
 
 def changed_constants(
     path: Path,
     saved: Mapping[str, Any],
     config: Config,
-    data: Mapping[str, str] = MappingProxyType({}),
+    data: Facts = NO_FACTS,
 ) -> list[str]:
     """Constants and data that differ between a training's checkpoint and what goes on from it.
 

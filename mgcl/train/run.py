@@ -1,9 +1,9 @@
 """A training run on disk: its network and optimiser, its log, its checkpoints, where it stands."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from mgcl.build import (
 from mgcl.config import Config, to_toml
 from mgcl.config.compare import compared_constants
 from mgcl.datasets.episodes import Episode
+from mgcl.datasets.fingerprint import NO_FACTS, Facts
 from mgcl.datasets.loader import epoch_batches, load_parts
 from mgcl.datasets.origin import describe, read_origin
 from mgcl.datasets.sets import EpisodeSet, benchmark, spread, validation_class_ids
@@ -44,25 +45,13 @@ PANEL_TIMES = 10  # that all are shown, at other times one: each takes a tenth o
 class Run:
     """A run's folder with all that is open in it; use it as a context manager."""
 
-    def __init__(
-        self,
-        config: Config,
-        device: torch.device,
-        *,
-        data: Mapping[str, str] = MappingProxyType({}),
-    ) -> None:
-        """Build network and optimiser, and go on from a checkpoint where that is asked for.
-
-        Args:
-            config: the constants.
-            device: where to compute.
-            data: digests of what is trained on, kept in the checkpoints (`Source.facts`).
+    def __init__(self, config: Config, device: torch.device, data: Facts = NO_FACTS) -> None:
+        """Build network and optimiser, and go on from a checkpoint made of the same `data`.
 
         Raises:
             ValueError: the run exists and train.resume is empty, or it was made with other
                 constants or data; nothing is overwritten.
         """
-        self._data = data
         self.config = config
         self.folder = config.run_dir
         self.setup = build_setup(config, device)
@@ -77,21 +66,21 @@ class Run:
         self.signals = Signals()
         self.somebody_stops = distributed.AnySaidYes()
         self._begun: dict[str, Any] | None = None
-        self._start(resume.find(self.folder, config.train.resume, device))
+        self._start(resume.find(self.folder, config.train.resume, device), data)
         # torch.compile leaves the module as it is: the wrapper shares its parameters.
         forward: Any = torch.compile(self.model) if config.train.compile else self.model
         self.forward = in_parallel(forward, device)
 
-    def _start(self, found: tuple[Path, dict[str, Any]] | None) -> None:
+    def _start(self, found: tuple[Path, dict[str, Any]] | None, facts: Facts) -> None:
         """Take the state from a checkpoint, if any, and open the log."""
         self.state, changed, best = State(), [], None
         if found:
             path, saved = found
-            changed = changed_constants(path, saved, self.config, self._data)
+            changed = changed_constants(path, saved, self.config, facts)
             self.state = resume.restore(path, saved, changed, self.model, self.optimizer)
             self._begun = saved.get("progress")
             best = resume.find_best(path, self.state)
-        self.state.data = dict(self._data)
+        self.state.data = dict(facts)
         if not distributed.is_same(self.state.step, self.setup.device):
             raise ValueError(
                 "the processes found different checkpoints: run.root must lie on storage that all "
