@@ -259,6 +259,9 @@ class TestSection(Section):
     """Test an even selection of this many list entries; 0 tests all."""
     batch_size: Free[Positive] = 8
     """Episodes of a forward pass."""
+    absent: Testing[bool] = False
+    """Also ask for each episode's class in an image that does not show it: false alarms, and
+    whether the networks that can tell do tell."""
     baselines: Testing[bool] = True
     """Also score everything-foreground and cosine prototypes of the untrained backbone."""
     must_beat_baselines: Testing[bool] = False

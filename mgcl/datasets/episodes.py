@@ -158,7 +158,7 @@ class ShuffledPlan:
         if epoch not in self._orders:  # keep the last two: a prefetching worker may go back
             for old in list(self._orders)[:-1]:
                 del self._orders[old]
-            numbers = _random((_SHUFFLE, self.seed, epoch, 0), len(self))
+            numbers = random_numbers((_SHUFFLE, self.seed, epoch, 0), len(self))
             self._orders[epoch] = np.argsort(numbers, kind="stable")
         return self._orders[epoch]
 
@@ -190,7 +190,7 @@ class CyclePlan:
         """The episode of an id; its class is the id modulo the number of classes."""
         classes = sorted(self._classes)
         images = self._classes[classes[episode_id % len(classes)]]
-        number = int(_random((_CYCLE, self.seed, episode_id, 0), 1)[0])
+        number = int(random_numbers((_CYCLE, self.seed, episode_id, 0), 1)[0])
         query = images[number % len(images)]
         key = (_CYCLE, self.seed, episode_id, 1)
         return EpisodeSpec(query, _draw(self._classes, query, self.shots, key))
@@ -240,12 +240,12 @@ def _draw(
     """`shots` entries of the query's class, none of them the query."""
     others = [entry for entry in classes[query.class_id] if entry.name != query.name]
     drawn = []
-    for number in _random(key, shots):
+    for number in random_numbers(key, shots):
         index = int(number) % len(others)
         drawn.append(others.pop(index) if supports == "distinct" else others[index])
     return tuple(drawn)
 
 
-def _random(key: tuple[int, ...], count: int) -> np.ndarray:
+def random_numbers(key: tuple[int, ...], count: int) -> np.ndarray:
     """`count` 64-bit numbers that depend on `key` alone (raw PCG64, stable over versions)."""
     return np.random.PCG64(np.random.SeedSequence(key)).random_raw(count)

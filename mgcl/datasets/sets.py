@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from mgcl.config import Config
 from mgcl.datasets import lists
+from mgcl.datasets.absent import AbsentPlan, classes_shown
 from mgcl.datasets.benchmarks import Benchmark, find_benchmark
 from mgcl.datasets.episodes import (
     CyclePlan,
@@ -21,8 +22,10 @@ from mgcl.datasets.episodes import (
 from mgcl.datasets.fingerprint import data_facts
 from mgcl.datasets.lists import Entry
 from mgcl.datasets.manifest import read_manifest
+from mgcl.datasets.pool import PoolDataset, choose_images
 from mgcl.datasets.samples import ImageSource, MaskSource, with_min_object
 
+POOL_IMAGES = 60  # of each class; more tell little more
 VALIDATION_SEED = 20_240  # of the fixed validation and calibration episodes, whatever train.seed
 
 
@@ -201,6 +204,26 @@ def with_present(part: EpisodeSet) -> EpisodeSet:
     return part._replace(
         class_ids=tuple(c for c in part.class_ids if c in asked),
         absent=tuple(c for c in (*part.class_ids, *part.absent) if c not in asked),
+    )
+
+
+def build_absent(config: Config, part: EpisodeSet) -> EpisodeSet:
+    """The same supports with queries that do not show the class; no ids where all images do."""
+    source, plan = part.dataset.source, part.dataset.plan
+    if isinstance(plan, ListPlan):
+        entries = list(plan.entries)
+    else:
+        entries = [e for i in part.ids for e in (plan(i).query, *plan(i).supports)]
+    absent = AbsentPlan(plan, classes_shown(source, entries), seed=config.test.seed)
+    ids = [i for i in part.ids if absent.lacking(plan(i).class_id)]
+    words = "images of the list that do not show the class"
+    return EpisodeSet(EpisodeDataset(source, absent), ids, part.class_ids, words)
+
+
+def build_pool(source: Source) -> PoolDataset:
+    """Training images of all training classes, to learn from what an image may show."""
+    return PoolDataset(
+        source, choose_images(source.usable("training"), POOL_IMAGES, VALIDATION_SEED)
     )
 
 

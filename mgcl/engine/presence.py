@@ -14,16 +14,13 @@ from mgcl.datasets.pool import LabelledImage
 from mgcl.engine.forward import Setup
 from mgcl.model.matcher import Matcher
 from mgcl.model.matching import FITTED_SHOTS, unit
-from mgcl.model.presence import COHORT, GROUND, Known, Presence, beside, pair_statistics
+from mgcl.model.presence import GROUND, Known, Presence, pair_statistics
 
 LEAST = 0.02  # of an image, from which on it counts as showing a class; none of it as not showing
 SETS, QUERIES = 200, 8  # sets of supports; queries that show their class, and that do not
 GROUND_CELLS, GROUND_STEPS = 12_000, 8
 PLAIN = 0.98  # share of a cell that is no class
 CHUNK = 32  # images at a time
-# Queries that show the class and that do not, of which each is seen beside the others: a user's
-# folder is of any mixture.
-MIXTURES = ((8, 8), (4, 8), (2, 8), (1, 8), (0, 8), (8, 4), (8, 2))
 
 
 class Pool(NamedTuple):
@@ -81,19 +78,17 @@ def encode_pool(
 
 
 @torch.inference_mode()
-def fit_presence(presence: Presence, pool: Pool, *, seed: int = 0) -> None:
+def fit_presence(presence: Presence, pool: Pool, *, seed: int = 0) -> bool:
     """Fit everything of `presence`, on the device where it is.
 
-    Raises:
-        ValueError: fewer than three classes with two images each.
+    Returns:
+        False if there are too few classes to learn from, three with two images each: it says
+        nothing then.
     """
     generator = torch.Generator().manual_seed(seed)
     places = [place for place in range(pool.shares.shape[1]) if len(pool.showing(place)) > 1]
     if len(places) < 3:
-        raise ValueError(
-            f"{len(places)} training classes have two images or more, but telling images that show "
-            "a class from images that do not takes three"
-        )
+        return False
     known = presence.known
     known.mean = mean_cell(pool).to(known.mean)
     regions = {place: region_means(known, pool, place) for place in places}
@@ -107,30 +102,11 @@ def fit_presence(presence: Presence, pool: Pool, *, seed: int = 0) -> None:
     known.learn([*regions.values()], ground)
     for shots, pairs_of in found.items():
         if pairs_of:
-            _fit_rules(presence, shots, pairs_of)
-
-
-def _fit_rules(presence: Presence, shots: int, found: list[tuple[PairSet, Tensor]]) -> None:
-    """The rule for queries by themselves, and that for those which are seen together."""
-    alone, together = [], []
-    for number, (pairs, numbers) in enumerate(found):
-        shown = torch.arange(len(numbers), device=numbers.device) < pairs.shown
-        group = torch.full_like(shown, pairs.place, dtype=torch.long)
-        alone.append((numbers, shown, group))
-        with_it, without = MIXTURES[number % len(MIXTURES)]
-        chosen = [*range(min(with_it, pairs.shown))]
-        chosen += range(pairs.shown, min(pairs.shown + without, len(numbers)))
-        if len(chosen) >= COHORT:
-            seen = beside(numbers[chosen], numbers[chosen])
-            together.append((seen, shown[chosen], group[chosen]))
-    presence.rule(shots).fit(*_joined(alone))
-    if together:
-        presence.rule(shots, together=True).fit(*_joined(together))
-
-
-def _joined(rows: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
-    first, second, third = (torch.cat(part) for part in zip(*rows, strict=True))
-    return first, second, third
+            numbers = torch.cat([found for _, found in pairs_of])
+            shown = torch.cat([torch.arange(len(x)) < pairs.shown for pairs, x in pairs_of])
+            group = torch.cat([torch.full((len(x),), pairs.place) for pairs, x in pairs_of])
+            presence.rule(shots).fit(numbers, shown.to(numbers.device), group.to(numbers.device))
+    return True
 
 
 def mean_cell(pool: Pool) -> Tensor:

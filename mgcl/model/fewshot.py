@@ -6,10 +6,13 @@ An image costs the backbone once, however many episodes, shots, classes or windo
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from mgcl.model.presence import Presence
 
 
 class Encoded(NamedTuple):
@@ -106,6 +109,10 @@ class FewShotNetwork(nn.Module):
         Unless a subclass knows better, that is every number of the network.
         """
         return digest(self)
+
+    def tells(self) -> "Presence | None":
+        """What tells whether a query shows the class at all; None where nothing was fitted to."""
+        return None
 
     def sees(self, support: Encoded, label: Tensor) -> bool:
         """Whether anything of a labelled object (1, H, W) is left at the features' resolution."""

@@ -168,6 +168,10 @@ class Matcher(FewShotNetwork):
         cells = {place: on_grid(taps[place], size) for place in places}
         return tuple(metric(cells).unflatten(2, size) for metric in self.metrics)
 
+    def tells(self) -> Presence | None:
+        """Its presence, if that was fitted."""
+        return self.presence if self.presence.fitted else None
+
     def threshold_of(self, shots: int) -> EpisodeThreshold:
         """The threshold that serves a number of supports: that of the nearest fitted number."""
         found = self.thresholds[str(nearest_fitted(shots))]

@@ -6,7 +6,8 @@ known: the training classes and plain background. What is known of these also sa
 between features mean nothing (within-class covariance normalisation, Hatch et al., Interspeech
 2006: directions in which images of one class differ are shrunk). Six statistics of a query and its
 supports go into a logistic regression, fitted on training images that do and do not share a class
-(`mgcl.engine.presence`).
+(`mgcl.engine.presence`). Each image is judged by itself: how unusual its statistics are among
+other images of one place does not rank these better, it only tells of how many shows the class.
 
 Words: as in `mgcl.model.matching`.
 """
@@ -36,7 +37,6 @@ SPREAD = 0.005  # of all within-class variance: an axis with as much is shrunk b
 CLASSES, GROUND = 64, 32  # known things that the query's cells may be instead
 FEW = 0.02  # of an image's cells say whether a known class is there
 STATISTICS = 6
-COHORT = 8  # images from which on they are judged together
 KEPT = 0.9  # of the images that show the class lie above 0
 RIDGE = 30.0  # penalty of squared weights, beside the sum of all pairs' losses
 
@@ -166,8 +166,7 @@ class Presence(nn.Module):
         """`channels` of the features; it says nothing before it is fitted."""
         super().__init__()
         self.known = Known(channels)
-        self.alone = _rules(STATISTICS)
-        self.together = _rules(2 * STATISTICS)
+        self.rules = nn.ModuleDict({str(K): Rule(STATISTICS) for K in FITTED_SHOTS})
 
     @property
     def fitted(self) -> bool:
@@ -181,9 +180,9 @@ class Presence(nn.Module):
         found = self.statistics(query, supports, support_labels)
         return self.rule(count_shots(support_labels))(found)
 
-    def rule(self, shots: int, *, together: bool = False) -> "Rule":
-        """What makes log-odds of statistics, or of them and how unusual they are in a cohort."""
-        found = (self.together if together else self.alone)[str(nearest_fitted(shots))]
+    def rule(self, shots: int) -> "Rule":
+        """What makes log-odds of the statistics: that of the nearest number of supports."""
+        found = self.rules[str(nearest_fitted(shots))]
         assert isinstance(found, Rule)
         return found
 
@@ -210,34 +209,10 @@ class Presence(nn.Module):
         cells = self.known(features.flatten(2))
         return Encoded((cells.unflatten(2, features.shape[2:]),), images.mask_map)
 
-    def among(self, found: Tensor, shots: int) -> Tensor:
-        """Log-odds of images of one place, of which each is seen beside the others.
-
-        Args:
-            found: (M, S) of M images by the same supports; fewer than 8 say nothing of each other.
-            shots: number of supports.
-
-        Returns:
-            (M,).
-        """
-        if len(found) < COHORT:
-            return self.rule(shots)(found)
-        return self.rule(shots, together=True)(beside(found, found))
-
 
 def count_shots(support_labels: Tensor) -> int:
     """Supports (B, K, H, W) that show the class; the others show what is not the class."""
     return int((support_labels == 1).flatten(2).any(dim=2).sum(dim=1).max())
-
-
-def beside(found: Tensor, cohort: Tensor) -> Tensor:
-    """Statistics, and how unusual they are in a cohort: (B, S), (M, S) -> (B, 2S)."""
-    z = (found - cohort.mean(dim=0)) / cohort.std(dim=0, correction=0).clamp_min(1e-6)
-    return torch.cat([found, z], dim=1)
-
-
-def _rules(count: int) -> nn.ModuleDict:
-    return nn.ModuleDict({str(K): Rule(count) for K in FITTED_SHOTS})
 
 
 def pair_statistics(

@@ -13,6 +13,7 @@ from mgcl.model.backbone import Backbone
 from mgcl.model.fewshot import Encoded, FewShotNetwork
 from mgcl.model.matcher import Matcher
 from mgcl.model.network import MGCL, SegmentationHead
+from mgcl.model.presence import Presence
 
 
 class ResidualMGCL(FewShotNetwork):
@@ -45,6 +46,10 @@ class ResidualMGCL(FewShotNetwork):
     def fingerprint(self) -> str:
         """The matcher's, under a name of its own: MGCL's levels come on top."""
         return f"residual {self.matcher.fingerprint()}"
+
+    def tells(self) -> Presence | None:
+        """The matcher's."""
+        return self.matcher.tells()
 
     def compare(
         self,

@@ -16,7 +16,7 @@ from mgcl.config.sections import Mark
 from tests.config.test_config import CONSTANTS
 
 FREE = """
-    run.name run.root run.device run.threads run.quiet
+    run.name run.root run.device run.threads run.features_gib run.quiet
     data.root data.lists_dir data.workers data.cache_gib
     masks.root masks.sam_checkpoint masks.image_batch masks.prompt_batch masks.compile masks.shard
     masks.images

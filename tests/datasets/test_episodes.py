@@ -228,7 +228,7 @@ def test_an_empty_manifest_is_refused(tmp_path):
 
 
 def test_random_numbers_of_different_keys_are_unrelated():
-    first, second = episodes._random((1, 2, 3), 500), episodes._random((1, 2, 4), 500)
+    first, second = episodes.random_numbers((1, 2, 3), 500), episodes.random_numbers((1, 2, 4), 500)
     assert len(np.unique(np.concatenate([first, second]))) == 1000
 
 

@@ -3,7 +3,7 @@ import torch
 
 from mgcl.model import matching
 from mgcl.model.fewshot import Encoded
-from mgcl.model.presence import COHORT, Known, Presence, Rule, pair_statistics
+from mgcl.model.presence import Known, Presence, Rule, pair_statistics
 
 
 @pytest.fixture(autouse=True)
@@ -21,9 +21,8 @@ def learned(channels=20, classes=4) -> Presence:
     presence.known.mean = 0.1 * torch.randn(channels)
     regions = [torch.randn(3 + i, channels) for i in range(classes)]
     presence.known.learn(regions, unit(torch.randn(9, channels), 1))
-    for rules in (presence.alone, presence.together):
-        for rule in rules.values():
-            rule.weight, rule.bias = torch.randn_like(rule.weight), torch.randn(())
+    for rule in presence.rules.values():
+        rule.weight, rule.bias = torch.randn_like(rule.weight), torch.randn(())
     return presence
 
 
@@ -134,15 +133,6 @@ def test_nine_of_ten_shown_pairs_lie_above_zero_and_most_others_below():
     kept = (rule(x)[shown] >= 0).float().mean()
     assert 0.87 < kept < 0.93
     assert (rule(x)[~shown] >= 0).float().mean() < 0.3
-
-
-def test_few_images_are_judged_each_by_itself_and_many_beside_each_other():
-    presence, found = learned(), torch.randn(20, 6)
-    few = found[: COHORT - 1]
-    torch.testing.assert_close(presence.among(few, 1), presence.rule(1)(few))
-    rule = presence.rule(5, together=True)
-    rule.weight[:6] = 0  # what all have more of says nothing then
-    torch.testing.assert_close(presence.among(found + 3, 5), presence.among(found, 5))
 
 
 def test_the_nearest_number_of_supports_that_was_fitted_serves():
