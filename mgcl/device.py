@@ -14,11 +14,14 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _LARGEST = 2**31 - 1
 
 
-def keep_freed_memory() -> bool:
-    """Tell glibc's allocator to reuse freed blocks of any size; False where there is no glibc."""
+def keep_freed_memory(up_to: int = _LARGEST) -> bool:
+    """Tell glibc's allocator to reuse freed blocks of that many bytes; False without glibc.
+
+    Larger ones go back to the system: kept, the arrays of a large scene leave holes between them.
+    """
     if sys.platform != "linux" or not hasattr(libc := ctypes.CDLL(None), "mallopt"):
         return False
-    kept = [libc.mallopt(option, _LARGEST) for option in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD)]
+    kept = [libc.mallopt(option, up_to) for option in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD)]
     return all(kept)
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 WINDOW = 256  # pixels: the tiles of the benchmarks, on which their networks are trained
+KEPT = 8 << 20  # bytes of a freed block that is kept: the arrays of a scene's rows are larger
 BACKBONE = "efficientnet_lite0"  # of the matcher: its weights come with the package
 
 
@@ -61,7 +62,7 @@ def load_network(
     """
     from mgcl.build import build_network, build_setup, build_trained, resolve_threshold
     from mgcl.config import Config, load, with_values
-    from mgcl.device import choose_device
+    from mgcl.device import choose_device, keep_freed_memory
     from mgcl.masks.generator import build_generator
 
     constants = load(["--config", str(config)]) if config else None
@@ -78,6 +79,7 @@ def load_network(
     else:
         model, constants, said = build_trained(constants, Path(checkpoint))
         constants = with_values(constants, masks={"generator": masks} if masks else {})
+    keep_freed_memory(KEPT)
     place = choose_device(device)
     section = constants.masks
     wanted = constants.test.threshold if threshold is None else threshold
