@@ -265,17 +265,22 @@ COMMON |= {"data.image_size": 128, "data.workers": 2, "train.batch_size": 8}
 COMMON |= {"train.optimizer": "adam", "train.freeze_backbone": True, "train.loss": "ce+dice"}
 COMMON |= {"train.validation": "train_classes", "train.log_every": 50}
 COMMON |= {"test.threshold": "calibrated"}
+MATCHER = {"masks.generator": "superpixels", "model.backbone": "efficientnet_lite0"}
+MATCHER |= {"model.head": "matcher", "data.min_object": 0.02, "data.workers": 2}
+MATCHER |= {"train.epochs": 10, "train.episodes_per_epoch": 240, "train.validate_every": 10}
+MATCHER |= {"train.optimizer": "adam", "train.lr": 0.03, "train.weight_decay": 0.0}
+MATCHER |= {"train.freeze_backbone": True, "train.loss": "ce+dice"}
+MATCHER |= {"train.validation": "train_classes", "train.calibration_episodes": 300}
+MATCHER |= {"test.threshold": "calibrated", "test.max_episodes": 600}
 OTHERS = {
     "own": {"data.benchmark": "own", "data.root": "data/own", "run.name": "own_fold0_seed0"},
-    "isaid_lite_cpu": {
-        **COMMON,
-        "run.name": "isaid_lite_cpu_fold0_seed0",
-        "data.min_object": 0.02,
-        "train.epochs": 10,
-        "train.episodes_per_epoch": 2400,
-        "train.lr": 0.0005,
-        "test.max_episodes": 600,
+    "own_lite": {
+        **MATCHER,
+        "data.benchmark": "own",
+        "data.root": "data/own",
+        "run.name": "own_lite_fold0_seed0",
     },
+    "isaid_lite_cpu": {**MATCHER, "run.name": "isaid_lite_cpu_fold0_seed0"},
     "demo": {
         **COMMON,
         "run.name": "demo",
@@ -331,7 +336,7 @@ def test_a_published_preset_is_the_published_recipe(path):
     assert held == wanted
 
 
-def test_there_are_the_six_published_presets_and_three_others():
+def test_there_are_the_six_published_presets_and_four_others():
     assert {path.stem for path in PRESETS} == {path.stem for path in PUBLISHED} | OTHERS.keys()
     assert len(PUBLISHED) == 6
 
