@@ -96,6 +96,9 @@ class DataSection(Section):
     ignore_label: Compared[IgnoreLabel] = "background"
     """background: 255 counts as background in loss and support label and is left out of the metric,
     as the authors do; 255: it is left out of all three."""
+    novel_pixels: Compared[Literal["background", "drop"]] = "background"
+    """background: training images in which novel classes appear stay, with these as background, as
+    published; drop: they are left out, as others do (the scores do not compare)."""
     holdout: Kept[Annotated[float, Field(ge=0, lt=1)]] = 0.0
     """Share of the training images held out for calibration where train and val share their images
     (DLRSD-5i); iSAID-5i holds out nothing, its val images are not trained on."""
@@ -215,9 +218,10 @@ class TrainSection(Section):
     """Only deterministic algorithms of PyTorch (slower on CUDA)."""
     compile: Kept[bool] = False
     """torch.compile the network."""
-    validation: Compared[Literal["test_fold", "train_classes"]] = "test_fold"
+    validation: Compared[Literal["test_fold", "train_classes", "heldout_classes"]] = "test_fold"
     """Episodes that choose the best epoch: the fold's own test list, as published, or held-out
-    episodes of the training classes, so that nothing is selected on the test fold."""
+    episodes of the training classes, so that nothing is selected on the test fold, or episodes of
+    every third training class, which is then not trained on: how long to train for new classes."""
     validation_episodes: Kept[Count] = 0
     """Validation episodes after each epoch; 0 takes the whole list."""
     validate_every: Kept[Positive] = 1

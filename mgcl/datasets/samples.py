@@ -1,7 +1,7 @@
 """From files to arrays: image, label and mask map of a list entry, all at one size."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -137,6 +137,20 @@ class ImageSource:
                 f"{_size(image)} pixels (width x height): delete it and run main_0 again"
             )
         return mask_map
+
+
+def without_classes(
+    entries: Sequence[Entry], source: ImageSource, class_ids: Collection[int], *, threads: int = 8
+) -> list[Entry]:
+    """The entries, in order, whose image shows none of these 0-based classes."""
+
+    def is_free(entry: Entry) -> bool:
+        path = source.benchmark.label_path(source.root, entry.split, entry.name)
+        return not np.isin(read_label(path, source.benchmark), [c + 1 for c in class_ids]).any()
+
+    with ThreadPoolExecutor(threads) as pool:
+        free = pool.map(is_free, entries)
+        return [entry for entry, one in zip(entries, free, strict=True) if one]
 
 
 def with_min_object(

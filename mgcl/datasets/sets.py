@@ -23,7 +23,7 @@ from mgcl.datasets.fingerprint import data_facts
 from mgcl.datasets.lists import Entry
 from mgcl.datasets.manifest import read_manifest
 from mgcl.datasets.pool import PoolDataset, choose_images
-from mgcl.datasets.samples import ImageSource, MaskSource, with_min_object
+from mgcl.datasets.samples import ImageSource, MaskSource, with_min_object, without_classes
 
 POOL_IMAGES = 60  # of each class; more tell little more
 VALIDATION_SEED = 20_240  # of the fixed validation and calibration episodes, whatever train.seed
@@ -78,9 +78,19 @@ class Source(ImageSource):
         return lists.split_holdout(training, data.holdout, VALIDATION_SEED, exclude=self.test)
 
     def usable(self, part: str) -> list[Entry]:
-        """The entries of "training", "heldout" or "test" that count, looked at once."""
+        """The entries of "training", "heldout" or "test" that count, looked at once.
+
+        "choosing" are those of the classes that `train.validation = "heldout_classes"` leaves out
+        of the training and of the calibration.
+        """
         if part not in self._usable:
-            entries = self.test if part == "test" else self.trained[part == "heldout"]
+            entries = self.test if part == "test" else self.trained[part != "training"]
+            if part != "test":
+                left_out = heldout_class_ids(self._config)
+                entries = [e for e in entries if (e.class_id in left_out) == (part == "choosing")]
+            if part == "training" and self._config.data.novel_pixels == "drop":
+                novel = self.benchmark.test_class_ids(self._config.data.fold)
+                entries = without_classes(entries, self, novel)
             self._usable[part] = _usable(self._config, self, entries)
         return self._usable[part]
 
@@ -121,6 +131,20 @@ def benchmark(config: Config) -> Benchmark:
     return find_benchmark(config.data.benchmark, config.data.root)
 
 
+def heldout_class_ids(config: Config) -> tuple[int, ...]:
+    """Every third training class, if the best epoch is chosen on classes left out of training."""
+    if config.train.validation != "heldout_classes":
+        return ()
+    return benchmark(config).train_class_ids(config.data.fold)[1::3]
+
+
+def trained_class_ids(config: Config) -> tuple[int, ...]:
+    """The classes that are trained on, 0-based."""
+    left_out = heldout_class_ids(config)
+    classes = benchmark(config).train_class_ids(config.data.fold)
+    return tuple(c for c in classes if c not in left_out)
+
+
 def build_training(config: Config, source: Source) -> EpisodeSet:
     """The training episodes of the run; ids count on over the epochs."""
     entries = source.usable("training")
@@ -128,7 +152,7 @@ def build_training(config: Config, source: Source) -> EpisodeSet:
     plan = plan_type(source.benchmark, entries, seed=config.train.seed)
     episodes = config.train.episodes_per_epoch or len(plan)
     ids = range(config.train.epochs * episodes)
-    classes = source.benchmark.train_class_ids(config.data.fold)
+    classes = trained_class_ids(config)
     return EpisodeSet(EpisodeDataset(source, plan), ids, classes, f"{len(entries)} list entries")
 
 
@@ -142,7 +166,7 @@ def build_heldout(config: Config, source: Source) -> EpisodeSet:
     entries = _drawable(entries)
     plan = ListPlan(source.benchmark, entries, seed=VALIDATION_SEED, shots=1)
     ids = spread(len(entries), config.train.calibration_episodes)
-    classes = source.benchmark.train_class_ids(config.data.fold)
+    classes = trained_class_ids(config)
     words = f"{len(ids)} episodes on {words}"
     return with_present(EpisodeSet(EpisodeDataset(source, plan), ids, classes, words))
 
@@ -162,6 +186,13 @@ def build_validation(config: Config, source: Source, heldout: EpisodeSet) -> Epi
     """The fixed 1-shot episodes that choose the best epoch: of the test fold, or `heldout`."""
     if config.train.validation == "train_classes":
         return heldout
+    if config.train.validation == "heldout_classes":
+        entries = _drawable(source.usable("choosing"))
+        plan = ListPlan(source.benchmark, entries, seed=VALIDATION_SEED, shots=1)
+        ids = spread(len(entries), config.train.validation_episodes)
+        words = f"{len(ids)} episodes of training classes left out of the training"
+        dataset = EpisodeDataset(source, plan)
+        return with_present(EpisodeSet(dataset, ids, heldout_class_ids(config), words))
     episodes = build_fold(config, source, shots=1, seed=VALIDATION_SEED)
     ids = spread(len(episodes.ids), config.train.validation_episodes)
     words = f"{len(ids)} episodes of the test fold's list"
@@ -173,7 +204,7 @@ def validation_class_ids(config: Config) -> tuple[int, ...]:
     bench = benchmark(config)
     if config.train.validation == "test_fold":
         return bench.test_class_ids(config.data.fold)
-    return bench.train_class_ids(config.data.fold)
+    return heldout_class_ids(config) or bench.train_class_ids(config.data.fold)
 
 
 def build_test(config: Config, source: Source, shots: int) -> EpisodeSet:

@@ -24,7 +24,8 @@ FREE = """
     test.shots test.batch_size test.panels
 """
 COMPARED = """
-    data.benchmark data.fold data.image_size data.min_object data.ignore_label masks.generator
+    data.benchmark data.fold data.image_size data.min_object data.ignore_label data.novel_pixels
+    masks.generator
     model.head model.metric model.backbone model.weights model.mgfe model.background
     model.decoder_masks
     train.seed train.epochs train.episodes_per_epoch train.batch_size train.optimizer train.lr
