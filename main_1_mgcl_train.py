@@ -42,6 +42,7 @@ def main(argv: Sequence[str]) -> int:
 
 def train(config: Config, device: "torch.device") -> None:
     """All epochs: train, calibrate the decision threshold, validate, save."""
+    from mgcl.build import begin
     from mgcl.datasets.sets import build_heldout, build_source, build_training, build_validation
     from mgcl.engine.optim import poly_lr, set_lr
     from mgcl.engine.training import train_one_epoch
@@ -54,7 +55,8 @@ def train(config: Config, device: "torch.device") -> None:
     recipe = config.train
 
     with Run(config, device, data=source.facts()) as run:
-        run.begin(heldout)
+        if not run.state.step:
+            begin(run.model, heldout, config, run.setup)
         for batches in run.epochs(training):
             set_lr(
                 run.optimizer,

@@ -182,6 +182,12 @@ def fit_thresholds(network: Matcher, heldout: EpisodeSet, config: Config, setup:
             fit_threshold(network, evaluation_loader(network, part, config, setup), setup=setup)
 
 
+def begin(network: FewShotNetwork, heldout: EpisodeSet, config: Config, setup: Setup) -> None:
+    """Before the first step of a network that starts from the matcher: fit its thresholds."""
+    if isinstance(network, ResidualMGCL):
+        fit_thresholds(network.matcher, heldout, config, setup)
+
+
 def thresholds_to_try(wanted: float | str) -> tuple[float, ...]:
     """The thresholds of an evaluation, test.threshold among them if it is a number."""
     return THRESHOLDS if isinstance(wanted, str) else tuple(sorted({*THRESHOLDS, wanted}))

