@@ -208,3 +208,13 @@ def uniform(seed: int, name: str) -> float:
     """A number in [0, 1) that depends on its arguments alone, on any machine."""
     digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
+
+
+def drawable(
+    entries: Sequence[Entry], needed: int = 2, *, among: Sequence[Entry] | None = None
+) -> list[Entry]:
+    """Without the classes that have too few images (`among` all): no support could be drawn."""
+    images: dict[int, set[str]] = {}
+    for entry in among or entries:
+        images.setdefault(entry.class_id, set()).add(entry.name)
+    return [entry for entry in entries if len(images[entry.class_id]) >= needed]

@@ -163,7 +163,7 @@ def build_heldout(config: Config, source: Source) -> EpisodeSet:
     if not entries:
         entries = source.usable("training")
         words = "training images of the training classes (data.holdout is 0)"
-    entries = _drawable(entries)
+    entries = lists.drawable(entries)
     plan = ListPlan(source.benchmark, entries, seed=VALIDATION_SEED, shots=1)
     ids = spread(len(entries), config.train.calibration_episodes)
     classes = trained_class_ids(config)
@@ -175,8 +175,8 @@ def of_shots(part: EpisodeSet, shots: int) -> EpisodeSet:
     """The same queries with that many supports each, less classes with too few images."""
     plan = part.dataset.plan
     assert isinstance(plan, ListPlan)
-    entries = _drawable([plan.entries[i] for i in part.ids], shots + 1, among=plan.entries)
-    drawn = dataclasses.replace(plan, entries=_drawable(plan.entries, shots + 1), shots=shots)
+    entries = lists.drawable([plan.entries[i] for i in part.ids], shots + 1, among=plan.entries)
+    drawn = dataclasses.replace(plan, entries=lists.drawable(plan.entries, shots + 1), shots=shots)
     places = {entry: i for i, entry in enumerate(drawn.entries)}
     ids = [places[entry] for entry in entries]
     return part._replace(dataset=EpisodeDataset(part.dataset.source, drawn), ids=ids)
@@ -187,7 +187,7 @@ def build_validation(config: Config, source: Source, heldout: EpisodeSet) -> Epi
     if config.train.validation == "train_classes":
         return heldout
     if config.train.validation == "heldout_classes":
-        entries = _drawable(source.usable("choosing"))
+        entries = lists.drawable(source.usable("choosing"))
         plan = ListPlan(source.benchmark, entries, seed=VALIDATION_SEED, shots=1)
         ids = spread(len(entries), config.train.validation_episodes)
         words = f"{len(ids)} episodes of training classes left out of the training"
@@ -332,13 +332,3 @@ def _stale(source: ImageSource, entries: Sequence[Entry]) -> list[Path]:
     with ThreadPoolExecutor(8) as pool:
         stale = pool.map(store.is_stale, keys, paths)
         return [path for path, old in zip(paths, stale, strict=True) if old]
-
-
-def _drawable(
-    entries: Sequence[Entry], needed: int = 2, *, among: Sequence[Entry] | None = None
-) -> list[Entry]:
-    """Without the classes that have too few images (`among` all): no support could be drawn."""
-    images: dict[int, set[str]] = {}
-    for entry in among or entries:
-        images.setdefault(entry.class_id, set()).add(entry.name)
-    return [entry for entry in entries if len(images[entry.class_id]) >= needed]
