@@ -1,9 +1,9 @@
 """Scoring a checkpoint, beside its baselines, on the same episodes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -94,12 +94,10 @@ def load_candidate(
 ) -> Candidate:
     """One checkpoint, of this project or of the authors; the report calls it `checkpoint`."""
     model, _, said = build_trained(config, path)
-    warning = fold_warning(said, config, path)
-    if other := changed_facts(said.get("data") or {}, data):
-        text = (
-            f"{path} was trained on other data than lie in {config.data.root}: {'; '.join(other)}"
-        )
-        warning = f"{warning}; {text}" if warning else text
+    found = [fold_warning(said, config, path)]
+    if other := [*_other_inputs(said, config), *changed_facts(said.get("data") or {}, data)]:
+        found.append(f"{path} was trained with other inputs than are tested: {'; '.join(other)}")
+    warning = "; ".join(filter(None, found))
     if warning and distributed.is_main():
         console.warn(warning)
     facts = {f"{path.stem} checkpoint": str(path)}
@@ -119,6 +117,17 @@ def load_candidate(
         facts=facts,
         warning=warning,
     )
+
+
+def _other_inputs(said: Mapping[str, Any], config: Config) -> Iterator[str]:
+    """Constants of the network's inputs that a checkpoint was trained with and the test has not."""
+    trained = said.get("config", {})
+    for section, names in (("masks", ("generator",)), ("data", ("image_size", "ignore_label"))):
+        for name in names:
+            then = trained.get(section, {}).get(name)
+            now = getattr(getattr(config, section), name)
+            if then not in (None, now):
+                yield f"{section}.{name} {then} -> {now}"
 
 
 def load_baselines(config: Config, source: Source, setup: Setup) -> list[Candidate]:

@@ -111,7 +111,15 @@ def test_a_checkpoint_knows_its_data_and_resume_and_test_say_when_they_changed(r
     assert "other images" in capsys.readouterr().err
     assert main_2.main(line(root, **PLAIN)) == 0
     said = capsys.readouterr()
-    assert "was trained on other data than" in said.err and "other images" in said.out
+    assert "was trained with other inputs than" in said.err and "other images" in said.out
+
+
+def test_a_test_at_another_size_or_with_other_masks_says_so_in_its_report(root, capsys):
+    assert main_1.main(line(root, **PLAIN)) == 0
+    capsys.readouterr()
+    assert main_2.main(line(root, **PLAIN, data_image_size=32)) == 0
+    said = capsys.readouterr()
+    assert "data.image_size 64 -> 32" in said.err and "data.image_size 64 -> 32" in said.out
 
 
 def test_what_changed_is_named_and_what_was_not_kept_is_no_change():
