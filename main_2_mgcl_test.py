@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
 def test(config: Config, device: "torch.device") -> int:
     """Score checkpoints and baselines on the same episodes, then report."""
     from mgcl.build import build_setup
-    from mgcl.datasets.sets import build_source, build_test
+    from mgcl.datasets.sets import build_absent, build_source, build_test
     from mgcl.report import score
     from mgcl.report.pictures import write_curves, write_panels
     from mgcl.report.results import build_report
@@ -45,11 +45,12 @@ def test(config: Config, device: "torch.device") -> int:
     setup = build_setup(config, device)
     source = build_source(config)
     tests = {shots: build_test(config, source, shots) for shots in config.test.shots}
+    absent = {K: build_absent(config, tests[K]) if config.test.absent else None for K in tests}
     candidates = score.load_candidates(config, device, source.facts_if_there())
     candidates += score.load_baselines(config, source, setup)
 
     scored = {
-        shots: [score.score(config, c, episodes, shots, setup) for c in candidates]
+        shots: [score.score(config, c, episodes, shots, setup, absent[shots]) for c in candidates]
         for shots, episodes in tests.items()
     }
     if not distributed.is_main():

@@ -6,18 +6,20 @@ from typing import Any, NamedTuple
 
 import torch
 from pydantic import ValidationError
+from torch.utils.data import DataLoader
 
 from mgcl import checkpoint, console
 from mgcl.checkpoint import CheckpointError
 from mgcl.config import Config, explain, with_values
 from mgcl.config.compare import read_saved, unknown_constants
-from mgcl.datasets.sets import EpisodeSet, of_shots
+from mgcl.datasets.sets import EpisodeSet, Source, build_pool, of_shots
 from mgcl.device import keep_freed_memory, make_reproducible
 from mgcl.engine.calibration import fit_threshold
 from mgcl.engine.encoding import EncodedLoader
 from mgcl.engine.evaluation import THRESHOLDS
 from mgcl.engine.features import FeatureStore
 from mgcl.engine.forward import Setup
+from mgcl.engine.presence import encode_pool, fit_presence
 from mgcl.model.fewshot import FewShotNetwork
 from mgcl.model.matcher import Matcher
 from mgcl.model.matching import FITTED_SHOTS
@@ -183,9 +185,26 @@ def fit_thresholds(network: Matcher, heldout: EpisodeSet, config: Config, setup:
 
 
 def begin(network: FewShotNetwork, heldout: EpisodeSet, config: Config, setup: Setup) -> None:
-    """Before the first step of a network that starts from the matcher: fit its thresholds."""
-    if isinstance(network, ResidualMGCL):
-        fit_thresholds(network.matcher, heldout, config, setup)
+    """Before the first step: what a matcher learns that no step changes.
+
+    That is whether an image shows a class at all and, where it is not trained, its thresholds.
+    """
+    matcher = network.matcher if isinstance(network, ResidualMGCL) else network
+    if not isinstance(matcher, Matcher):
+        return
+    source = heldout.dataset.source
+    assert isinstance(source, Source)
+    learn_presence(matcher, source, config, setup)
+    if matcher is not network:
+        fit_thresholds(matcher, heldout, config, setup)
+
+
+def learn_presence(network: Matcher, source: Source, config: Config, setup: Setup) -> None:
+    """Learn to tell whether an image shows a class, from images of the training classes."""
+    workers = config.data.workers
+    loader = DataLoader(build_pool(source), batch_size=config.test.batch_size, num_workers=workers)
+    classes = source.benchmark.train_class_ids(config.data.fold)
+    fit_presence(network.presence, encode_pool(network, loader, classes, setup=setup))
 
 
 def thresholds_to_try(wanted: float | str) -> tuple[float, ...]:

@@ -23,6 +23,7 @@ SMALL = {
     "train.log_every": 2,
     "train.freeze_backbone": "false",
     "test.max_episodes": 7,
+    "test.absent": "true",
     "test.batch_size": 4,
     "test.panels": 1,
     "test.must_beat_baselines": "false",

@@ -33,6 +33,8 @@ class Evaluation:
     episodes_per_second: float
     foreground: Tensor | None = None
     """(N,) pixels of the foreground in each episode's label, for precision and recall."""
+    presence: Tensor | None = None
+    """(N,) log-odds that the query shows the class; None where the network does not tell."""
 
     def scores(self, threshold: float) -> Scores:
         """mIoU, FB-IoU and class IoUs at a threshold that was tried."""
@@ -64,6 +66,7 @@ def evaluate(
     setup: Setup,
     thresholds: Sequence[float] = THRESHOLDS,
     vote_share: float = 0.4,
+    presence: bool = False,
 ) -> Evaluation:
     """Segment this process's share of the episodes and count pixels at every threshold.
 
@@ -76,12 +79,15 @@ def evaluate(
         setup: device and precision.
         thresholds: thresholds of the foreground probability.
         vote_share: of the K-shot vote.
+        presence: also whether the queries show the class, if the network can tell.
     """
     model.eval()
+    tells = model.tells() if presence else None
     began = time.perf_counter()
     row = {episode_id: i for i, episode_id in enumerate(ids)}
     # times seen, class, foreground, counts
     table = torch.zeros(len(ids), 3 + len(thresholds) * 4, dtype=torch.int64)
+    told = torch.zeros(len(ids), dtype=torch.float64)
     with torch.inference_mode():
         for query, supports, labels in episodes:
             H, W = labels.query.shape[1:]
@@ -96,9 +102,12 @@ def evaluate(
             counted = torch.cat([foreground, counts.flatten(1)], dim=1).cpu()
             rows = torch.tensor([row[i] for i in labels.episode_ids.tolist()])
             table.index_add_(0, rows, torch.cat([seen, classes, counted], dim=1))
-    table = table.to(setup.device)
+            if tells is not None:
+                told[rows] = tells(query, supports, setup.target(labels.supports)).double().cpu()
+    table, told = table.to(setup.device), told.to(setup.device)
     distributed.all_reduce(table)
-    table = table.cpu()
+    distributed.all_reduce(told)
+    table, told = table.cpu(), told.cpu()
     assert table[:, 0].eq(1).all(), "an episode was left out or scored twice"
     return Evaluation(
         class_ids=tuple(class_ids),
@@ -106,6 +115,7 @@ def evaluate(
         episode_ids=torch.tensor([*ids]),
         episode_class=table[:, 1],
         foreground=table[:, 2],
+        presence=None if tells is None else told,
         counts=table[:, 3:].unflatten(1, (len(thresholds), 4)),
         episodes_per_second=len(ids) / max(time.perf_counter() - began, 1e-9),
     )

@@ -77,7 +77,7 @@ def encode_pool(
     return Pool(*map(torch.cat, zip(*parts, strict=True)))
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def fit_presence(presence: Presence, pool: Pool, *, seed: int = 0) -> bool:
     """Fit everything of `presence`, on the device where it is.
 

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mgcl.report import published
 from mgcl.report.records import EpisodeRow, Panel, Report, Row
 from mgcl.report.tables import number, printed
-from mgcl.report.text import class_table, facts_table, published_table, results_table
+from mgcl.report.text import (
+    ABSENT_WORDS,
+    absent_table,
+    class_table,
+    facts_table,
+    published_table,
+    results_table,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -68,6 +75,8 @@ def to_html(report: Report, folder: Path, *, plots: Sequence[str] = ()) -> str:
         legend=list(zip(decisive, itertools.cycle(COLOURS), strict=False)),
         bars=list(_class_bars(report, decisive)),
         classes=class_table(report) if report.classes else None,
+        absent=absent_table(report) if report.absent else None,
+        absent_words=ABSENT_WORDS,
         histograms=list(_histograms(report.episodes)),
         plots=[_picture(folder / plot, plot) for plot in plots],
         panels=list(_panel_groups(report, folder)),

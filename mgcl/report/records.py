@@ -10,6 +10,7 @@ from mgcl.datasets.origin import describe
 from mgcl.report import published
 
 if TYPE_CHECKING:
+    from mgcl.engine.absence import Absence
     from mgcl.metrics import Scores
 
 ARGMAX, CALIBRATED, OWN = "0.5", "calibrated", "own"  # kinds of thresholds
@@ -115,6 +116,13 @@ class ClassRow(NamedTuple):
     recall: float
 
 
+class AbsentRow(NamedTuple):
+    """What images without the class cost, under one condition."""
+
+    condition: Condition
+    absence: "Absence"
+
+
 Box = tuple[int, int, int, int]
 
 
@@ -198,6 +206,8 @@ class Report:
     episodes: list[EpisodeRow] = field(default_factory=list)
     """Every episode's IoU, for the histogram and episodes.csv."""
     classes: list[ClassRow] = field(default_factory=list)
+    absent: list[AbsentRow] = field(default_factory=list)
+    """Images without the class, if they were asked for."""
 
     @property
     def decisive(self) -> Method | None:

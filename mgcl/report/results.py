@@ -8,11 +8,13 @@ from mgcl.config import Config
 from mgcl.datasets.episodes import EpisodeSpec
 from mgcl.datasets.origin import read_origin
 from mgcl.datasets.sets import benchmark
+from mgcl.engine.absence import measure_absence
 from mgcl.metrics import precision_recall
 from mgcl.report.records import (
     ARGMAX,
     CALIBRATED,
     OWN,
+    AbsentRow,
     ClassRow,
     Condition,
     EpisodeRow,
@@ -63,6 +65,14 @@ def class_rows(result: Result, wanted: float | str = 0.5) -> Iterator[ClassRow]:
             precision, recall = precision_recall(counts, found.foreground[here].sum()).tolist()
             shown = (int(here.sum()), ious[class_id], precision, recall)
             yield ClassRow(condition, class_id, *shown)
+
+
+def absent_rows(result: Result, wanted: float | str = 0.5) -> Iterator[AbsentRow]:
+    """What images without the class cost, under each condition."""
+    if result.absent is not None and len(result.absent.episode_ids):
+        for condition, threshold in conditions(result, wanted):
+            found = measure_absence(result.evaluation, result.absent, threshold)
+            yield AbsentRow(condition, found)
 
 
 def precision_recall_curve(result: Result) -> list[tuple[float, float, float]]:
@@ -130,6 +140,7 @@ def build_report(
         panels=panels,
         episodes=[row for result in results for row in episode_rows(result, wanted)],
         classes=[row for result in results for row in class_rows(result, wanted)],
+        absent=[row for result in results for row in absent_rows(result, wanted)],
     )
 
 

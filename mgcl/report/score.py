@@ -13,6 +13,7 @@ from mgcl.build import (
     evaluation_loader,
     fit_thresholds,
     fold_warning,
+    learn_presence,
     thresholds_to_try,
 )
 from mgcl.config import Config
@@ -58,6 +59,8 @@ class Result(NamedTuple):
     evaluation: Evaluation
     specs: Mapping[int, EpisodeSpec] = MappingProxyType({})
     """The episodes' images by episode id."""
+    absent: Evaluation | None = None
+    """Of the same supports with queries that do not show the class, if that was asked for."""
 
 
 def load_candidates(
@@ -143,6 +146,8 @@ def load_baselines(config: Config, source: Source, setup: Setup) -> list[Candida
     matcher = Matcher(backbone).to(setup.device)
     heldout = build_heldout(config, source)
     fit_thresholds(matcher, heldout, config, setup)
+    if config.test.absent:
+        learn_presence(matcher, source, config, setup)
     facts = {"calibrated on": heldout.source} if alone else {}
     return [
         Candidate(Method(MATCHER), matcher, has_threshold=alone, facts=facts),
@@ -152,15 +157,38 @@ def load_baselines(config: Config, source: Source, setup: Setup) -> list[Candida
 
 
 def score(
-    config: Config, candidate: Candidate, part: EpisodeSet, shots: int, setup: Setup
+    config: Config,
+    candidate: Candidate,
+    part: EpisodeSet,
+    shots: int,
+    setup: Setup,
+    absent: EpisodeSet | None = None,
 ) -> Result:
-    """Evaluate one candidate on the episodes, at every threshold where that has a meaning."""
+    """Evaluate one candidate on the episodes, at every threshold where that has a meaning.
+
+    Args:
+        config: the constants.
+        candidate: the network.
+        part: the episodes.
+        shots: their number of supports.
+        setup: how to compute.
+        absent: the same supports with queries that do not show the class.
+    """
+    found = _evaluate(config, candidate, part, f"{shots}-shot", setup)
+    without = absent and _evaluate(config, candidate, absent, f"{shots}-shot, absent", setup)
+    specs = {i: part.dataset.plan(i) for i in part.ids}
+    return Result(candidate, shots, found, specs, without)
+
+
+def _evaluate(
+    config: Config, candidate: Candidate, part: EpisodeSet, words: str, setup: Setup
+) -> Evaluation:
     batches = console.progress(
         evaluation_loader(candidate.model, part, config, setup),
-        desc=f"{shots}-shot, {candidate.method.words}",
+        desc=f"{words}, {candidate.method.words}",
         unit="batch",
     )
-    evaluation = evaluate(
+    return evaluate(
         candidate.model,
         batches,
         part.ids,
@@ -168,8 +196,8 @@ def score(
         setup=setup,
         thresholds=thresholds_to_try(config.test.threshold) if candidate.has_threshold else (0.5,),
         vote_share=config.test.vote_share,
+        presence=config.test.absent,
     )
-    return Result(candidate, shots, evaluation, {i: part.dataset.plan(i) for i in part.ids})
 
 
 def write_episodes(config: Config, part: EpisodeSet, shots: int) -> Path:

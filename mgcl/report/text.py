@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mgcl.engine.absence import ALARM
 from mgcl.report import published, tables
 from mgcl.report.records import Condition, Report, finite
 from mgcl.report.tables import Cell, Table
 
 if TYPE_CHECKING:
+    from mgcl.engine.absence import Absence, Outcome
     from mgcl.metrics import Scores
     from mgcl.report.records import Cells
 
@@ -26,6 +28,9 @@ def to_markdown(report: Report, *, plots: Sequence[str] = ()) -> str:
         parts += [tables.markdown(paper)]
     if report.classes:
         parts += ["## Precision and recall\n", tables.markdown(class_table(report))]
+    if report.absent:
+        parts += ["## Images without the class\n", ABSENT_WORDS + "\n"]
+        parts += [tables.markdown(absent_table(report))]
     parts += ["## Curves\n"] if plots else []
     parts += [f"![{plot}]({plot})\n" for plot in plots]
     parts += ["## Episodes\n"] if report.panels else []
@@ -44,6 +49,8 @@ def to_text(report: Report) -> str:
     if rows := report.published_rows():
         parts.append(f"Published, not measured here ({published.SOURCE}):\n")
         parts += _in_width(report, rows)
+    if report.absent:
+        parts += ["Images without the class:\n", tables.text(absent_table(report))]
     said = [f"WARNING: {warning}." for warning in report.warnings] + report.notes
     parts.append("".join(f"- {words}\n" for words in said))
     return "\n".join(parts)
@@ -95,6 +102,7 @@ def to_json(report: Report) -> dict[str, Any]:
             }
             for row in report.classes
         ],
+        "absent": [row.condition.to_json() | _absence(row.absence) for row in report.absent],
         "curves": {
             name: {str(threshold): finite(miou) for threshold, miou in curve.items()}
             for name, curve in report.curves.items()
@@ -104,6 +112,19 @@ def to_json(report: Report) -> dict[str, Any]:
             | {"class": names[panel.class_id]}
             for panel in report.panels
         ],
+    }
+
+
+def _absence(found: "Absence") -> dict[str, Any]:
+    """Its fields, null where there is no number."""
+    outcomes = {name: getattr(found, name) for name in ("plain", "decided")}
+    return {
+        "images": found.images,
+        **{name: finite(getattr(found, name)) for name in ("auc", "kept", "kept_absent")},
+        **{
+            name: outcome and {key: finite(value) for key, value in outcome._asdict().items()}
+            for name, outcome in outcomes.items()
+        },
     }
 
 
@@ -131,6 +152,34 @@ def class_table(report: Report) -> Table:
         line = lines.setdefault(row.class_id, [report.class_name(row.class_id), row.episodes])
         line += [row.precision, row.recall]
     return Table(header, list(lines.values()))
+
+
+ABSENT_WORDS = (
+    f"Each episode once more with a query that does not show its class. A false alarm has more "
+    f"than {ALARM:.0%} of such an image marked; the mIoU is that of both kinds of images together, "
+    "where all that is marked without the class counts in the union. Decided: nothing is marked "
+    "where the class is taken to be absent, at the log-odds that keep nine of ten training images "
+    "that show their class."
+)
+
+
+def absent_table(report: Report) -> Table:
+    """What images without the class cost, with and without a decision about presence."""
+    header = ["method", "shots", *_decision_header(report.absent), "marked", "alarms", "mIoU"]
+    told = ["AUC", "kept with class", "kept without", "decided: marked", "alarms", "mIoU"]
+    told = told if any(row.absence.decided for row in report.absent) else []
+    lines: list[list[Cell]] = []
+    for condition, found in report.absent:
+        line: list[Cell] = [condition.method.words, condition.shots]
+        line += [*_decision(condition, header), *_outcome(found.plain)]
+        if told:
+            line += [found.auc, found.kept, found.kept_absent, *_outcome(found.decided)]
+        lines.append(line)
+    return Table([*header, *told], lines)
+
+
+def _outcome(found: "Outcome | None") -> list[float | None]:
+    return [found.marked, found.alarms, found.miou] if found else [None] * 3
 
 
 def episode_table(report: Report) -> Table:
