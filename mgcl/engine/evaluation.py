@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from mgcl.engine.encoding import EncodedEpisodes
 from mgcl.engine.forward import Setup
 from mgcl.metrics import IoUMeter, Scores, count_pixels
 from mgcl.model.fewshot import FewShotNetwork
-from mgcl.model.network import aggregate_shots
+from mgcl.model.network import aggregate_shots, average_shots
 
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # thresholds that an evaluation tries
 
@@ -35,6 +35,8 @@ class Evaluation:
     """(N,) pixels of the foreground in each episode's label, for precision and recall."""
     presence: Tensor | None = None
     """(N,) log-odds that the query shows the class; None where the network does not tell."""
+    of_means: "Evaluation | None" = None
+    """The same episodes, decided by the mean of the supports' log-odds instead of their vote."""
 
     def scores(self, threshold: float) -> Scores:
         """mIoU, FB-IoU and class IoUs at a threshold that was tried."""
@@ -67,6 +69,7 @@ def evaluate(
     thresholds: Sequence[float] = THRESHOLDS,
     vote_share: float = 0.4,
     presence: bool = False,
+    means: bool = False,
 ) -> Evaluation:
     """Segment this process's share of the episodes and count pixels at every threshold.
 
@@ -80,22 +83,26 @@ def evaluate(
         thresholds: thresholds of the foreground probability.
         vote_share: of the K-shot vote.
         presence: also whether the queries show the class, if the network can tell.
+        means: also decide by the mean of the supports' log-odds, in the same pass.
     """
     model.eval()
     tells = model.tells() if presence else None
     began = time.perf_counter()
     row = {episode_id: i for i, episode_id in enumerate(ids)}
-    # times seen, class, foreground, counts
-    table = torch.zeros(len(ids), 3 + len(thresholds) * 4, dtype=torch.int64)
+    rules = 2 if means else 1
+    # times seen, class, foreground, counts by each rule
+    table = torch.zeros(len(ids), 3 + rules * len(thresholds) * 4, dtype=torch.int64)
     told = torch.zeros(len(ids), dtype=torch.float64)
     with torch.inference_mode():
         for query, supports, labels in episodes:
             H, W = labels.query.shape[1:]
             logits = setup.compare(model, query, supports, labels.supports, (H, W))
-            votes = [
+            found = [
                 aggregate_shots(logits, threshold=c, vote_share=vote_share) for c in thresholds
             ]
-            counts = torch.stack([count_pixels(v, labels.query) for v in votes], dim=1)
+            if means:
+                found += [average_shots(logits, threshold=c) for c in thresholds]
+            counts = torch.stack([count_pixels(f, labels.query) for f in found], dim=1)
             classes = labels.class_ids[:, None]
             seen = torch.ones_like(classes)
             foreground = (labels.query == 1).sum(dim=(-2, -1))[:, None]
@@ -109,13 +116,15 @@ def evaluate(
     distributed.all_reduce(told)
     table, told = table.cpu(), told.cpu()
     assert table[:, 0].eq(1).all(), "an episode was left out or scored twice"
-    return Evaluation(
+    counts = table[:, 3:].unflatten(1, (rules, len(thresholds), 4))
+    voted = Evaluation(
         class_ids=tuple(class_ids),
         thresholds=tuple(thresholds),
         episode_ids=torch.tensor([*ids]),
         episode_class=table[:, 1],
         foreground=table[:, 2],
         presence=None if tells is None else told,
-        counts=table[:, 3:].unflatten(1, (len(thresholds), 4)),
+        counts=counts[:, 0],
         episodes_per_second=len(ids) / max(time.perf_counter() - began, 1e-9),
     )
+    return replace(voted, of_means=replace(voted, counts=counts[:, 1])) if means else voted

@@ -149,6 +149,22 @@ def aggregate_shots(logits: Tensor, *, threshold: float = 0.5, vote_share: float
     return (votes >= votes_needed(largest, vote_share)).to(torch.uint8)
 
 
+def average_shots(logits: Tensor, *, threshold: float = 0.5) -> Tensor:
+    """Decide by the mean of the K supports' log-odds, instead of a vote.
+
+    A threshold suits one number of supports: their mean spreads less than each of them.
+
+    Args:
+        logits: (B, K, 2, H, W).
+        threshold: foreground where the probability of the mean log-odds is over this.
+
+    Returns:
+        (B, H, W) uint8, 1 = foreground.
+    """
+    odds = (logits[:, :, 1] - logits[:, :, 0]).mean(dim=1)  # (B, H, W)
+    return (odds > logit(threshold)).to(torch.uint8)
+
+
 def logit(probability: float) -> float:
     """The log-odds of a probability: a difference of logits is over it where softmax is over p."""
     return math.log(probability / (1 - probability))

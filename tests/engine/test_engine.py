@@ -112,6 +112,21 @@ def test_the_share_of_votes_can_be_changed():
     assert found.scores(0.5).miou == pytest.approx(expected[0], abs=1e-9)
 
 
+@pytest.mark.parametrize("shots", [1, 5])
+def test_votes_and_the_mean_of_log_odds_are_counted_in_one_pass(shots):
+    batches, whole, logits = make_episodes(shots=shots)
+    found = score(Remembered(logits), batches, means=True)
+    assert torch.equal(found.counts, score(Remembered(logits), batches).counts)
+    assert found.of_means.of_means is None
+    odds = (logits[:, :, 1] - logits[:, :, 0]).mean(1)
+    for threshold in THRESHOLDS:
+        prediction = (odds.sigmoid() > threshold).to(torch.uint8)
+        expected = oracle.scores(list(prediction), list(whole.query_label), whole.class_id.tolist())
+        scores = found.of_means.scores(threshold)
+        assert (scores.miou, scores.fb_iou) == pytest.approx(expected[:2], abs=1e-9)
+    assert torch.equal(found.counts, found.of_means.counts) == (shots == 1)
+
+
 def evaluation_with(hits: list[int]) -> Evaluation:
     """One episode; at threshold i `hits[i]` of 100 pixels are right."""
     counts = torch.tensor([[[hit, 100, 0, 1] for hit in hits]])
