@@ -69,7 +69,7 @@ class RunSection(Section):
     threads: Free[Count] = 0
     """CPU threads for the computation; 0 leaves PyTorch's choice."""
     features_gib: Free[Annotated[float, Field(ge=0)]] = 2.0
-    """Memory in GiB, of the device, for encoded images of a validation or test (256 px: 580 by
+    """Memory in GiB, of the device, for encoded images of a validation or test (256 px: 570 by
     ResNet-50, 5,000 by EfficientNet-Lite0): each is encoded once while there is room for all of its
     class. 0 keeps none; torchrun's processes have one each. It changes no number."""
     quiet: Free[bool] = False
