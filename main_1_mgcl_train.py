@@ -42,11 +42,11 @@ def main(argv: Sequence[str]) -> int:
 
 def train(config: Config, device: "torch.device") -> None:
     """All epochs: train, calibrate the decision threshold, validate, save."""
-    from mgcl.build import begin
     from mgcl.datasets.sets import build_heldout, build_source, build_training, build_validation
     from mgcl.engine.optim import poly_lr, set_lr
     from mgcl.engine.training import train_one_epoch
     from mgcl.train.run import Run
+    from mgcl.train.validation import prepare, validate
 
     source = build_source(config)
     training = build_training(config, source)
@@ -55,30 +55,24 @@ def train(config: Config, device: "torch.device") -> None:
     recipe = config.train
 
     with Run(config, device, data=source.facts()) as run:
-        if not run.state.step:
-            begin(run.model, heldout, config, run.setup)
+        prepare(run, heldout)
         for batches in run.epochs(training):
-            set_lr(
-                run.optimizer,
-                poly_lr(recipe.lr, run.state.epoch, recipe.epochs, recipe.poly_power),
-            )
+            rate = poly_lr(recipe.lr, run.state.epoch, recipe.epochs, recipe.poly_power)
+            set_lr(run.optimizer, rate)
             result = train_one_epoch(
                 run.forward,
                 run.optimizer,
                 batches,
+                run.meter(training.class_ids),
                 setup=run.setup,
                 loss=recipe.loss,
-                class_ids=training.class_ids,
-                log_every=recipe.log_every,
-                on_log=run.on_log,
-                threshold=run.state.threshold,
                 accumulate=recipe.accumulate,
-                begun=run.pop_begun(),
+                on_log=run.on_log,
                 on_step=run.on_step,
             )
             run.log_training(result)
             if run.validates():
-                run.validate(heldout, validation)
+                validate(run, heldout, validation)
             run.save()
         run.log.say(
             f"done: best epoch {run.state.best_epoch + 1}, mIoU {run.state.best_miou:.2f} on "

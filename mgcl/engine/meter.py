@@ -29,11 +29,16 @@ class LossNotFiniteError(ValueError):
     """The loss became NaN or infinite; the message names the episodes."""
 
 
-class Progress:
+class EpochMeter:
     """Losses and counts of an epoch; they stay on the device until they are looked at."""
 
     def __init__(
-        self, class_ids: Sequence[int], device: torch.device, *, threshold: float | None = None
+        self,
+        class_ids: Sequence[int],
+        device: torch.device,
+        *,
+        threshold: float | None = None,
+        log_every: int = 20,
     ) -> None:
         """Nothing done yet.
 
@@ -41,8 +46,10 @@ class Progress:
             class_ids: the training classes, for the scores.
             device: where the steps compute.
             threshold: calibrated threshold to score at, beside 0.5.
+            log_every: steps between two looks at the loss.
         """
         self.step = 0
+        self.log_every = log_every
         self.threshold = threshold
         self._meters = {c: IoUMeter(class_ids, device) for c in (0.5, threshold) if c is not None}
         self._device = device
@@ -67,6 +74,11 @@ class Progress:
         for threshold, meter in self._meters.items():
             prediction = margin > logit(threshold)
             meter.update(prediction, label, torch.as_tensor(class_id))
+
+    def look_if_due(self, on_log: Callable[[int, float, float], None]) -> None:
+        """`look` after every `log_every`-th step; only then the host waits for the device."""
+        if self.step % self.log_every == 0:
+            self.look(on_log)
 
     def look(self, on_log: Callable[[int, float, float], None]) -> None:
         """Check the losses since the last look and report their mean; the host waits for it."""

@@ -1,8 +1,7 @@
 """One epoch of training."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,65 +10,49 @@ from mgcl import distributed
 from mgcl.datasets.episodes import Episode
 from mgcl.engine.forward import Setup
 from mgcl.engine.loss import segmentation_loss, whole_batch
-from mgcl.engine.meter import Progress, TrainingResult
+from mgcl.engine.meter import EpochMeter, TrainingResult
 
 
 def train_one_epoch(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    loader: Iterable[Episode],
+    batches: Iterable[Episode],
+    meter: EpochMeter,
     *,
     setup: Setup,
     loss: str,
-    class_ids: Sequence[int],
-    log_every: int,
-    on_log: Callable[[int, float, float], None],
-    threshold: float | None = None,
     accumulate: int = 1,
-    begun: Mapping[str, Any] | None = None,
-    on_step: Callable[[Progress], None] = lambda progress: None,
+    on_log: Callable[[int, float, float], None] = lambda *look: None,
+    on_step: Callable[[EpochMeter], None] = lambda meter: None,
 ) -> TrainingResult:
-    """Train on every batch of `loader` once.
+    """Train on every batch once.
 
     Args:
         model: MGCL, or a wrapper of it.
         optimizer: its rates are set already.
-        loader: batches of 1-shot episodes, of several processes each one's part of them.
+        batches: of 1-shot episodes; of several processes each one's part of them.
+        meter: of this epoch; where it was interrupted, `batches` are those that are left.
         setup: device and precision.
         loss: "ce" or "ce+dice".
-        class_ids: the training classes, for the scores.
-        log_every: steps between two looks at the loss; only then the host waits for the device.
-        on_log: called with (steps done, mean loss since the last call, images/s).
-        threshold: calibrated threshold to score at, beside 0.5.
         accumulate: passes that a batch is split into, for small cards.
-        begun: state of the epoch where it was interrupted; `loader` holds the batches left.
+        on_log: called with (steps done, mean loss since the last call, images/s).
         on_step: called after each step, before anything is logged of it.
 
     Raises:
         LossNotFiniteError: the loss is not a number any more.
     """
     model.train()
-    progress = Progress(class_ids, setup.device, threshold=threshold)
-    if begun is not None:
-        progress.load_state_dict(begun)
-        _look_if_due(progress, log_every, on_log)
-    for batch in loader:
+    meter.look_if_due(on_log)  # the last step before an interruption may not be logged yet
+    for batch in batches:
         episode = setup.move(batch)
         optimizer.zero_grad(set_to_none=True)
         value, margin = add_gradients(model, episode, setup=setup, loss=loss, passes=accumulate)
         optimizer.step()
-        progress.add(value, margin, episode.query_label, episode.class_id, batch.episode_id)
-        on_step(progress)
-        _look_if_due(progress, log_every, on_log)
-    progress.look(on_log)
-    return progress.result()
-
-
-def _look_if_due(
-    progress: Progress, log_every: int, on_log: Callable[[int, float, float], None]
-) -> None:
-    if progress.step % log_every == 0:
-        progress.look(on_log)
+        meter.add(value, margin, episode.query_label, episode.class_id, batch.episode_id)
+        on_step(meter)
+        meter.look_if_due(on_log)
+    meter.look(on_log)
+    return meter.result()
 
 
 def add_gradients(

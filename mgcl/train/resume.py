@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -98,7 +98,7 @@ def save(
         model: its weights.
         optimizer: its moments.
         constants: of the config, section by section; a resumed run must have the same.
-        progress: of the epoch under way, see `Progress.state_dict`.
+        progress: of the epoch under way, see `EpochMeter.state_dict`.
         best: the epoch that just ended is the best so far.
 
     Raises:
@@ -159,6 +159,55 @@ def _newest_whole(paths: list[Path], device: torch.device) -> tuple[Path, dict[s
 def _warn(text: str) -> None:
     if distributed.is_main():
         console.warn(text)
+
+
+class Start(NamedTuple):
+    """Where a run starts, or goes on."""
+
+    state: State
+    path: Path | None = None
+    """The checkpoint that it goes on from."""
+    progress: dict[str, Any] | None = None
+    """Of the epoch under way, see `EpochMeter.state_dict`."""
+    changed: tuple[str, ...] = ()
+    """Constants that are others now."""
+    best: Path | None = None
+    """The best epoch's weights."""
+
+    @property
+    def logged(self) -> int | None:
+        """Of an epoch under way the first step that is not logged yet."""
+        return self.state.step if self.progress else None
+
+
+def take_up(
+    folder: Path,
+    config: Config,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    data: Facts = NO_FACTS,
+) -> Start:
+    """Go on from the checkpoint that train.resume asks for, if any; `data` are today's facts.
+
+    Raises:
+        ValueError: as `find` and `changed_constants`; or processes found different checkpoints.
+    """
+    device = next(model.parameters()).device
+    found = find(folder, config.train.resume, device)
+    start = Start(State())
+    if found:
+        path, saved = found
+        changed = changed_constants(path, saved, config, data)
+        state = restore(path, saved, changed, model, optimizer)
+        best = find_best(path, state)
+        start = Start(state, path, saved.get("progress"), tuple(changed), best)
+    start.state.data = dict(data)
+    if not distributed.is_same(start.state.step, device):
+        raise ValueError(
+            "the processes found different checkpoints: run.root must lie on storage that all "
+            "machines share"
+        )
+    return start
 
 
 def restore(

@@ -13,7 +13,7 @@ from mgcl.engine.encoding import EncodedEpisodes
 from mgcl.engine.evaluation import THRESHOLDS, Evaluation, evaluate
 from mgcl.engine.forward import Setup
 from mgcl.engine.loss import segmentation_loss
-from mgcl.engine.meter import LossNotFiniteError
+from mgcl.engine.meter import EpochMeter, LossNotFiniteError
 from mgcl.engine.training import train_one_epoch
 from mgcl.model.fewshot import Encoded, FewShotNetwork
 from tests import oracle
@@ -149,12 +149,10 @@ def train(model, batches, *, loss="ce", threshold=None, log_every=2, setup=CPU, 
         model,
         torch.optim.SGD(model.parameters(), lr=lr),
         batches,
+        EpochMeter(CLASSES, setup.device, threshold=threshold, log_every=log_every),
         setup=setup,
         loss=loss,
-        class_ids=CLASSES,
-        log_every=log_every,
         on_log=lambda *look: seen is None or seen.append(look),
-        threshold=threshold,
     )
 
 

@@ -6,6 +6,7 @@ import torch
 from mgcl.datasets.episodes import Episode
 from mgcl.engine.forward import Setup
 from mgcl.engine.loss import segmentation_loss
+from mgcl.engine.meter import EpochMeter
 from mgcl.engine.optim import build_optimizer, parameter_groups, poly_lr, set_lr
 from mgcl.engine.training import train_one_epoch
 from mgcl.model.backbone import Backbone
@@ -59,11 +60,9 @@ def fast_steps(model: MGCL, kind: str, batches: list[Episode], rates: list[float
             model,
             optimizer,
             [episode],
+            EpochMeter((0, 1), torch.device("cpu"), log_every=1),
             setup=Setup(torch.device("cpu")),
             loss="ce",
-            class_ids=(0, 1),
-            log_every=1,
-            on_log=lambda *_: None,
         )
         losses.append(result.loss)
     return losses
