@@ -181,7 +181,8 @@ def fit_thresholds(network: Matcher, heldout: EpisodeSet, config: Config, setup:
     for shots in FITTED_SHOTS:
         part = of_shots(heldout, shots)
         if part.ids:
-            fit_threshold(network, evaluation_loader(network, part, config, setup), setup=setup)
+            episodes = evaluation_loader(network, part, config, setup)
+            fit_threshold(network, episodes, shots=shots, setup=setup)
 
 
 def begin(network: FewShotNetwork, heldout: EpisodeSet, config: Config, setup: Setup) -> None:

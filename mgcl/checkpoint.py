@@ -6,6 +6,7 @@ writes the weights under the authors' names.
 """
 
 import argparse
+import re
 import sys
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -112,12 +113,17 @@ def take_weights(model: nn.Module, state: Mapping[str, Any], source: str) -> dic
 
 
 def our_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights under this project's names, the classifier left out."""
+    """Weights under this project's names, the classifier and what stands before all names left out.
+
+    Where names differ in what stands before these parts, they are parts of a larger network.
+    """
+    parts = re.compile(r"(.*?)(?:backbone|segmentation_head)\.")
+    found = [parts.match(str(name)) for name in weights]
+    before = {match[1] for match in found if match}
+    prefix = before.pop() if len(before) == 1 else ""
     named = {}
     for name, value in weights.items():
-        name = str(name)
-        start = max(name.find("backbone."), name.find("segmentation_head."), 0)
-        name = name[start:].replace(".hpn_learner.", ".mgcd.")
+        name = str(name).removeprefix(prefix).replace(".hpn_learner.", ".mgcd.")
         if not name.startswith(("backbone.fc.", "backbone.classifier.")):
             named[name] = value
     return named

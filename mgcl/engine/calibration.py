@@ -14,13 +14,15 @@ EVERY = 2  # pixels of map and label between those that the best threshold is fo
 
 
 @torch.inference_mode()
-def fit_threshold(network: Matcher, episodes: Iterable[EncodedEpisodes], *, setup: Setup) -> None:
+def fit_threshold(
+    network: Matcher, episodes: Iterable[EncodedEpisodes], *, shots: int, setup: Setup
+) -> None:
     """Regress the threshold of an episode from its map, on episodes of the training classes.
 
     Args:
         network: on the device.
-        episodes: batches, encoded by the network; all of one number of supports, for which this
-            serves.
+        episodes: batches, encoded by the network; of several processes each one's part of them.
+        shots: supports of each, for which this serves.
         setup: device and precision.
     """
     found: list[tuple[Tensor, ...]] = []
@@ -28,7 +30,6 @@ def fit_threshold(network: Matcher, episodes: Iterable[EncodedEpisodes], *, setu
     for query, supports, labels in episodes:
         H, W = labels.query.shape[1:]
         given = setup.target(labels.supports)
-        K = given.shape[1]
         scores, statistics = network.score(query, supports, given, query.mask_map, (H, W))
         best, reached = best_thresholds(scores, labels.query)
         found.append((statistics.cpu(), best.cpu(), reached.cpu()))
@@ -36,7 +37,7 @@ def fit_threshold(network: Matcher, episodes: Iterable[EncodedEpisodes], *, setu
     statistics, best, reached = (
         torch.cat(part).to(setup.device) for part in zip(*found, strict=True)
     )
-    network.threshold_of(K).fit(statistics, best, reached)
+    network.threshold_of(shots).fit(statistics, best, reached)
 
 
 def best_thresholds(scores: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:

@@ -117,7 +117,7 @@ def test_training_sees_the_prototypes_of_the_last_metric():
 def test_fitting_the_threshold_serves_its_number_of_supports_alone():
     network = Matcher(Colours())
     episodes = encoded(network, [batch(5, first=3 * i) for i in range(10)])
-    calibration.fit_threshold(network, episodes, setup=SETUP)
+    calibration.fit_threshold(network, episodes, shots=5, setup=SETUP)
     assert float(network.threshold_of(1).weight.abs().sum()) == 0
     assert float(network.threshold_of(5).weight.abs().sum()) > 0
     assert network.threshold_of(4) is network.threshold_of(5)

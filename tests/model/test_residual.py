@@ -1,5 +1,6 @@
 import torch
 
+from mgcl import checkpoint
 from mgcl.model.matcher import Matcher
 from mgcl.model.network import SegmentationHead
 from mgcl.model.pretrained import build_backbone
@@ -36,3 +37,15 @@ def test_only_the_head_learns_and_it_leaves_the_matcher():
         network(*episode(1))[:, :, 1].mean().backward()
         optimizer.step()
     assert not torch.allclose(network(*episode(1)), before)
+
+
+def test_its_checkpoint_reads_back_whole(tmp_path):
+    first = ResidualMGCL(build_backbone("efficientnet_lite0", "none"), SegmentationHead())
+    second = ResidualMGCL(build_backbone("efficientnet_lite0", "none"), SegmentationHead())
+    with torch.no_grad():
+        first.matcher.threshold_of(1).bias.fill_(0.3)
+        first.mgcl.segmentation_head.mgcd.decoder2[2].bias.fill_(7.0)
+    checkpoint.save(tmp_path / "x.pt", {"model": first.state_dict()})
+    checkpoint.load_weights(second, tmp_path / "x.pt")
+    for name, value in first.state_dict().items():
+        assert torch.equal(second.state_dict()[name], value), name

@@ -177,7 +177,9 @@ def test_dlrsd_trains_by_class_without_masks_and_validates_on_the_fold_s_list(dl
     }
     assert main_1.main(words(dlrsd_root, tmp_path, folder, **constants)) == 0
     (record,) = records(folder, "validation")
-    assert list(record["class_iou"]) == ["pavement", "sand", "sea", "ship", "tanks"]
+    novel = ["pavement", "sand", "sea", "ship", "tanks"]
+    asked = list(record["class_iou"])  # the classes of the five episodes
+    assert asked and asked == [name for name in novel if name in asked]
     best = checkpoint.load(folder / "best.pt")
     assert best["chosen_on"] == "5 episodes of the test fold's list"
     assert "data.holdout is 0" in best["calibrated_on"]
@@ -242,9 +244,9 @@ def test_the_log_holds_validation_scores_at_both_thresholds_and_by_class(pipelin
         # on these very episodes the threshold was found, so it is no worse than any
         assert record["heldout_miou_calibrated"] >= record["heldout_miou"]
         for part in ("class_iou", "class_iou_calibrated"):
-            values = record[part].values()
-            assert len(values) == 10 and "ship" not in record[part]  # the training classes
-        mean = sum(record["class_iou_calibrated"].values()) / 10
+            asked = record[part]  # the training classes that have an episode
+            assert asked and not {"ship", "storage_tank", "tennis_court"} & set(asked)
+        mean = sum(record["class_iou_calibrated"].values()) / len(asked)
         assert record["miou_calibrated"] == pytest.approx(mean)
 
 
@@ -271,7 +273,8 @@ def test_tensorboard_holds_the_curves_the_panels_and_the_config(pipeline):
     curves |= {f"rate/{p}_{k}" for p in ("head", "backbone") for k in ("weights", "biases")}
     curves |= {f"validation/{n}" for n in ("miou", "fb_iou", "threshold", "heldout_miou")}
     curves |= {f"validation/{n}_calibrated" for n in ("miou", "fb_iou", "heldout_miou")}
-    curves |= {"class_iou/plane", "class_iou_calibrated/harbor"}
+    (asked, *_) = records(pipeline.folder, "validation")
+    curves |= {f"class_iou_calibrated/{name}" for name in asked["class_iou"]}
     assert curves - set(tags["scalars"]) == set()
     logged = {r["step"]: r["loss"] for r in records(pipeline.folder, "step")}
     assert {e.step: e.value for e in board.Scalars("train/loss")} == pytest.approx(logged)
