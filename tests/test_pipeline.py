@@ -49,8 +49,9 @@ def test_the_reports_table_holds_the_model_at_both_thresholds_beside_the_baselin
         }
         assert len(report["curves"][f"{shots}-shot"]) == 19
         for row in found:
-            values = list(row["class_iou"].values())
-            assert len(values) == 5 and row["miou"] == pytest.approx(sum(values) / 5)
+            asked = [iou for iou in row["class_iou"].values() if iou is not None]
+            assert len(row["class_iou"]) == 5
+            assert asked and row["miou"] == pytest.approx(sum(asked) / len(asked))
     notes = " ".join(report["notes"])
     assert "1-shot: 7 episodes" in notes and "a second" in notes
     assert "chosen on 6 episodes on held-out images of the training classes" in notes

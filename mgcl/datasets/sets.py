@@ -176,6 +176,8 @@ def of_shots(part: EpisodeSet, shots: int) -> EpisodeSet:
     plan = part.dataset.plan
     assert isinstance(plan, ListPlan)
     entries = lists.drawable([plan.entries[i] for i in part.ids], shots + 1, among=plan.entries)
+    if not entries:
+        return part._replace(ids=[])
     drawn = dataclasses.replace(plan, entries=lists.drawable(plan.entries, shots + 1), shots=shots)
     places = {entry: i for i, entry in enumerate(drawn.entries)}
     ids = [places[entry] for entry in entries]

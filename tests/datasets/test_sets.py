@@ -66,3 +66,4 @@ def test_more_shots_keep_the_queries_and_leave_out_classes_with_too_few_images(
     specs = [more.dataset.plan(i) for i in more.ids]
     assert [spec.query for spec in specs] == [q for q in queries if q in {s.query for s in specs}]
     assert specs and all(len(set(spec.supports) - {spec.query}) == 2 for spec in specs)
+    assert list(of_shots(heldout, 10_000).ids) == []

@@ -19,11 +19,15 @@ def events(pipeline) -> EventAccumulator:
 def test_every_chart_of_the_layout_finds_a_curve(events):
     tensor = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
     layout = layout_pb2.Layout.FromString(tensor)
+    asked = {tag.partition("/")[2] for tag in events.Tags()["scalars"] if "class_iou/" in tag}
+    assert asked
     titles = [category.title for category in layout.category]
     assert titles == [*board.LAYOUT, "IoU of each class of the validation"]
     assert len(layout.category[-1].chart) == 10, "a chart of its own for each class"
     for chart in (chart for category in layout.category for chart in category.chart):
         for pattern in chart.multiline.tag:
+            if chart in layout.category[-1].chart and chart.title not in asked:
+                continue  # a class without an episode in this tiny validation
             assert [tag for tag in events.Tags()["scalars"] if re.search(pattern, tag)], pattern
 
 
