@@ -13,6 +13,8 @@ MASKS, TRAIN, TEST = "main_0_extract_masks.py", "main_1_mgcl_train.py", "main_2_
 # EfficientNet-Lite0 at 64 px: two epochs of three steps, of which the last is the smaller.
 SMALL = {
     "run.device": "cpu",
+    "model.head": "mgcl",
+    "train.lr": 0.001,
     "run.threads": 1,
     "data.image_size": 64,
     "data.workers": 0,

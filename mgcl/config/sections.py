@@ -269,7 +269,7 @@ class TestSection(Section):
     baselines: Testing[bool] = True
     """Also score everything-foreground and cosine prototypes of the untrained backbone."""
     must_beat_baselines: Testing[bool] = False
-    """Exit with status 1 unless the mIoU at the calibrated threshold is above both baselines."""
+    """Exit with status 1 unless the mIoU at the calibrated threshold is above all baselines."""
     panels: Free[Count] = 4
     """Panels each of the best, the median and the worst episodes."""
 

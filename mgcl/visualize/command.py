@@ -40,12 +40,13 @@ def _draw(config: "Config", words: argparse.Namespace) -> Path:
     from mgcl.datasets.sets import build_source, build_test
     from mgcl.device import choose_device
     from mgcl.model.network import MGCL
+    from mgcl.model.residual import ResidualMGCL
     from mgcl.visualize.episodes import draw_guidance
 
     device = choose_device(config.run.device)
     checkpoint = words.checkpoint or config.run_dir / "best.pt"
     model, _, facts = build_trained(config, checkpoint)
-    if not isinstance(model, MGCL):
+    if not isinstance(model, MGCL | ResidualMGCL):
         raise ValueError(f"{checkpoint} is no MGCL: mask guidance, which this draws, is MGCL's")
     if warning := fold_warning(facts, config, checkpoint):
         console.warn(warning)

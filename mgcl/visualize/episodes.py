@@ -12,6 +12,7 @@ from mgcl.datasets.episodes import Episode, EpisodeDataset
 from mgcl.engine.forward import Setup
 from mgcl.metrics import foreground_iou
 from mgcl.model.network import MGCL, aggregate_shots
+from mgcl.model.residual import ResidualMGCL
 
 
 class Segmented(NamedTuple):
@@ -72,7 +73,7 @@ def draw_panels(
 
 
 def draw_guidance(
-    model: MGCL,
+    model: MGCL | ResidualMGCL,
     dataset: EpisodeDataset,
     episode_id: int,
     *,
@@ -87,7 +88,11 @@ def draw_guidance(
     seen = segment(
         model, dataset, episode_id, setup=setup, threshold=threshold, vote_share=vote_share
     )
-    levels = look(model, setup.move(default_collate([seen.episode])), setup)
+    levels = look(
+        model.mgcl if isinstance(model, ResidualMGCL) else model,
+        setup.move(default_collate([seen.episode])),
+        setup,
+    )
     tiles = [level_tiles(level, seen.episode.query_label) for level in levels]
     return guidance_panel(seen.episode, seen.probability, seen.prediction, tiles, title=seen.title)
 
