@@ -92,6 +92,11 @@ class EncodedLoader:
             query, *supports = (join([used[key] for key in of]) for of in zip(*keys, strict=True))
             yield EncodedEpisodes(query, supports, self._moved(next(loaded)))
 
+    def count(self) -> int:
+        """Images that the next pass encodes; nothing is read for it."""
+        steps = self._plan(self.network.fingerprint())
+        return sum(len(group) for step in steps for group in step.groups)
+
     def _plan(self, fingerprint: str) -> list["_Step"]:
         """Before which batch each missing image is encoded: as late as whole groups allow."""
         kept = self.setup.features.sizes()
