@@ -59,6 +59,19 @@ def test_the_reports_table_holds_the_model_at_both_thresholds_beside_the_baselin
     assert "synthetic scenes" in report["title"] and len(report["verdict"]) == 2
 
 
+def test_images_without_the_class_are_reported_for_every_method_and_the_matcher_decides(pipeline):
+    report = json.loads((pipeline.folder / "report.json").read_text())
+    told = {row["method"] for row in report["absent"] if row["decided"]}
+    assert told == {"matcher, untrained"}
+    assert {Condition.from_json(row) for row in report["absent"]} == {
+        Condition.from_json(row) for row in report["rows"]
+    }
+    for row in report["absent"]:
+        assert 0 < row["images"] <= 7
+        if row["method"] == "everything foreground":
+            assert row["plain"]["alarms"] == row["plain"]["marked"] == 100
+
+
 def test_precision_and_recall_agree_with_the_ious_of_the_table(pipeline):
     report = json.loads((pipeline.folder / "report.json").read_text())
     rows = {Condition.from_json(row): row["class_iou"] for row in report["rows"]}

@@ -16,6 +16,7 @@ from mgcl.report.text import (
     absent_table,
     class_table,
     facts_table,
+    presence_table,
     published_table,
     results_table,
 )
@@ -76,6 +77,7 @@ def to_html(report: Report, folder: Path, *, plots: Sequence[str] = ()) -> str:
         bars=list(_class_bars(report, decisive)),
         classes=class_table(report) if report.classes else None,
         absent=absent_table(report) if report.absent else None,
+        presence=presence_table(report),
         absent_words=ABSENT_WORDS,
         histograms=list(_histograms(report.episodes)),
         plots=[_picture(folder / plot, plot) for plot in plots],

@@ -31,6 +31,7 @@ def to_markdown(report: Report, *, plots: Sequence[str] = ()) -> str:
     if report.absent:
         parts += ["## Images without the class\n", ABSENT_WORDS + "\n"]
         parts += [tables.markdown(absent_table(report))]
+        parts += [tables.markdown(told)] if (told := presence_table(report)) else []
     parts += ["## Curves\n"] if plots else []
     parts += [f"![{plot}]({plot})\n" for plot in plots]
     parts += ["## Episodes\n"] if report.panels else []
@@ -51,6 +52,7 @@ def to_text(report: Report) -> str:
         parts += _in_width(report, rows)
     if report.absent:
         parts += ["Images without the class:\n", tables.text(absent_table(report))]
+        parts += [tables.text(told)] if (told := presence_table(report)) else []
     said = [f"WARNING: {warning}." for warning in report.warnings] + report.notes
     parts.append("".join(f"- {words}\n" for words in said))
     return "\n".join(parts)
@@ -159,26 +161,35 @@ ABSENT_WORDS = (
     f"than {ALARM:.0%} of such an image marked; the mIoU is that of both kinds of images together, "
     "where all that is marked without the class counts in the union. Decided: nothing is marked "
     "where the class is taken to be absent, at the log-odds that keep nine of ten training images "
-    "that show their class."
+    "that show their class; AUC: pairs of images with and without the class that these log-odds "
+    "put in right order."
 )
 
 
 def absent_table(report: Report) -> Table:
     """What images without the class cost, with and without a decision about presence."""
     header = ["method", "shots", *_decision_header(report.absent), "marked", "alarms", "mIoU"]
-    told = ["AUC", "kept with class", "kept without", "decided: marked", "alarms", "mIoU"]
-    told = told if any(row.absence.decided for row in report.absent) else []
+    decided = any(row.absence.decided for row in report.absent)
     lines: list[list[Cell]] = []
     for condition, found in report.absent:
         line: list[Cell] = [condition.method.words, condition.shots]
         line += [*_decision(condition, header), *_outcome(found.plain)]
-        if told:
-            line += [found.auc, found.kept, found.kept_absent, *_outcome(found.decided)]
-        lines.append(line)
-    return Table([*header, *told], lines)
+        lines.append(line + _outcome(found.decided) * decided)
+    return Table([*header, *["decided: marked", "alarms", "mIoU"] * decided], lines)
 
 
-def _outcome(found: "Outcome | None") -> list[float | None]:
+def presence_table(report: Report) -> Table | None:
+    """How well images with and without the class are told apart; None where no method tells."""
+    lines: dict[tuple[str, int], list[Cell]] = {}
+    for condition, found in report.absent:
+        if found.decided:  # alike at all thresholds
+            key = (condition.method.words, condition.shots)
+            lines[key] = [*key, found.auc, found.kept, found.kept_absent]
+    header = ["method", "shots", "AUC", "kept with class", "kept without"]
+    return Table(header, list(lines.values())) if lines else None
+
+
+def _outcome(found: "Outcome | None") -> list[Cell]:
     return [found.marked, found.alarms, found.miou] if found else [None] * 3
 
 

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from mgcl.engine.absence import Absence, Outcome
 from mgcl.images.write import write_png
 from mgcl.metrics import Scores
 from mgcl.report import published, tables
@@ -17,6 +18,7 @@ from mgcl.report.records import (
     ARGMAX,
     CALIBRATED,
     OWN,
+    AbsentRow,
     ClassRow,
     Condition,
     EpisodeRow,
@@ -153,6 +155,28 @@ def test_json_names_classes_and_has_no_nan(tmp_path):
         {"path": "panels/1shot_best_1_7_ship.png", "shots": 1, "kind": "best", "place": 1}
         | {"episode": 7, "class_id": 0, "class": "ship", "iou": 80.0, "threshold": 0.5}
     ]
+
+
+def test_images_without_the_class_have_a_table_of_their_own_where_they_were_asked_for(tmp_path):
+    assert "without the class" not in to_markdown(REPORT) + to_text(REPORT)
+    told = Absence(9, Outcome(90.0, 12.5, 20.0), Outcome(30.0, math.nan, 25.0), 81.5, 89.0, 52.0)
+    rows = [
+        AbsentRow(CALIBRATED_ROW.condition, told),
+        AbsentRow(Condition(PROTOTYPES, 1), Absence(9, Outcome(100.0, 40.0, 10.0))),
+    ]
+    report = replace(REPORT, absent=rows)
+    _, _, theirs = to_markdown(report).partition("## Images without the class")
+    ours, presence = cells(theirs, "MGCL, best")
+    assert ours[3:] == ["12.50", "90.00", "20.00", "–", "30.00", "25.00"]
+    assert presence[1:] == ["1", "81.50", "89.00", "52.00"]
+    (others,) = cells(theirs, "cosine")
+    assert others[3:] == ["40.00", "100.00", "10.00", *["–"] * 3]
+    assert max(map(len, to_text(report).splitlines())) <= 120
+    found = json.loads(json.dumps(to_json(report)["absent"], allow_nan=False))
+    assert found[0]["decided"] == {"alarms": 30.0, "marked": None, "miou": 25.0}
+    assert found[1]["decided"] is None and found[1]["auc"] is None
+    write_report(tmp_path, report)
+    assert "Images without the class" in (tmp_path / "report.html").read_text()
 
 
 def test_a_report_that_held_its_facts_in_words_is_not_read_as_another():
