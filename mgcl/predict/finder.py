@@ -18,6 +18,7 @@ from mgcl.images.resize import resize_image, resize_nearest
 from mgcl.masks.generator import MaskGenerator
 from mgcl.model.fewshot import Encoded, FewShotNetwork
 from mgcl.model.network import logit
+from mgcl.model.presence import Presence
 from mgcl.predict.support import Example, make_mask_maps
 
 
@@ -64,6 +65,9 @@ class Band(NamedTuple):
     """(h, W) bool."""
     margins: list[Tensor]
     """(K, h, W) blended log-odds of each class; K is 1 where the network gives one answer."""
+    presence: np.ndarray | None = None
+    """(C, columns) float32 log-odds that each window of this row shows each of C classes, NaN where
+    it holds no data; None where the network does not tell."""
 
 
 class _Voters(NamedTuple):
@@ -163,6 +167,7 @@ class Finder:
         *,
         rows: range | None = None,
         mask_map: np.ndarray | None = None,
+        presence: bool = False,
         on_windows: Callable[[int], object] = lambda count: None,
     ) -> Iterator[Band]:
         """Segment a picture from top to bottom; finished rows come as soon as they are.
@@ -175,8 +180,10 @@ class Finder:
             window: pixels of the picture that a window spans.
             rows: of windows whose bands are wanted, without gaps; None: all.
             mask_map: (H, W) uint8 of the whole picture; None makes one for each window.
+            presence: also whether each window shows each class, if the network can tell.
             on_windows: called with a number of windows as they are finished.
         """
+        tells = self.model.tells() if presence else None
         tops, lefts = self.grid(source.height, source.width, window)
         wanted = rows if rows is not None else range(len(tops))
         # Windows above that reach into the first band come first, as they would from the top.
@@ -186,8 +193,12 @@ class Finder:
         down, across = down.to(self.setup.device), across.to(self.setup.device)
         pending: list[Tensor] = []  # (K, window, W) of each class: rows from the current top on
         for line in self._lines(source, window, tops, lefts, range(first, wanted.stop), mask_map):
+            shown = np.full((len(self._classes), len(lefts)), np.nan, np.float32)
             for batch in line.batches:
-                for c, margins in enumerate(self._margins(batch, window)):  # (B, K, side, side)
+                query = self.encode(batch.images, batch.maps)
+                if tells is not None:
+                    shown[:, batch.columns] = self._presence(tells, query)
+                for c, margins in enumerate(self._margins(query, window)):  # (B, K, side, side)
                     if c == len(pending):
                         size = (margins.shape[1], window, lefts[-1] + window)
                         pending.append(down.new_zeros(size))
@@ -204,7 +215,8 @@ class Finder:
             if line.row >= wanted.start:
                 done = [p[:, :height, : source.width] for p in pending]
                 image, valid = line.image[:height], line.valid[:height]
-                yield Band(line.row, tops[line.row], image, valid, done)
+                told = None if tells is None else shown
+                yield Band(line.row, tops[line.row], image, valid, done, told)
             pending = [F.pad(p[:, height:], (0, 0, 0, height)) for p in pending]  # zeros below
 
     def _lines(
@@ -260,13 +272,20 @@ class Finder:
             batches.append(_Batch(row, chosen, parts, maps))
         return batches
 
-    def _margins(self, batch: _Batch, window: int) -> Iterator[Tensor]:
+    def _margins(self, query: Encoded, window: int) -> Iterator[Tensor]:
         """Log-odds of each class in a batch of windows: (B, K, window, window)."""
-        query = self.encode(batch.images, batch.maps)
         for voters in self._classes.values():
-            labels = voters.labels.expand(len(batch.images), -1, -1, -1)
+            labels = voters.labels.expand(len(query.mask_map), -1, -1, -1)
             logits = self.setup.compare(self.model, query, voters.encoded, labels, (window, window))
             yield logits[:, :, 1] - logits[:, :, 0]
+
+    def _presence(self, tells: Presence, query: Encoded) -> np.ndarray:
+        """Log-odds that windows show each class: (C, B)."""
+        count, found = len(query.mask_map), []
+        for voters in self._classes.values():
+            labels = self.setup.target(voters.labels).expand(count, -1, -1, -1)
+            found.append(tells(query, voters.encoded, labels))
+        return torch.stack(found).float().cpu().numpy()
 
     def encode(self, images: Sequence[np.ndarray], maps: Sequence[np.ndarray]) -> Encoded:
         """Windows (side, side, 3) and their mask maps (side, side), encoded at S x S."""

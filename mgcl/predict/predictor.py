@@ -28,6 +28,9 @@ class Prediction(NamedTuple):
     """(H, W) float32 in [0, 1]: the foreground probability, mean over the supports."""
     votes: np.ndarray
     """(H, W) uint8: supports by which the pixel's probability is over the threshold."""
+    presence: np.ndarray | None = None
+    """(rows, columns) float32: log-odds that each window shows the class; 0 keeps nine of ten that
+    do, and the largest is the image's. None where the network does not tell."""
 
 
 class Predictor:
@@ -166,11 +169,16 @@ class Predictor:
             InMemory(image),
             self.window,
             mask_map=mask_map,
+            presence=True,
             on_windows=on_windows or (lambda count: None),
         )
+        shown = []
         for band in bands:
+            shown.append(band.presence)
             rows, (margins,) = slice(band.top, band.top + len(band.valid)), band.margins
             votes[rows] = (margins > logit(self.threshold)).sum(dim=0).byte().cpu().numpy()
             probability[rows] = margins.sigmoid().mean(dim=0).cpu().numpy()
         mask = votes >= votes_needed(max(1, int(votes.max())), self.vote_share)
-        return Prediction(mask.astype(np.uint8), probability, votes)
+        told = [row[0] for row in shown if row is not None]
+        presence = np.stack(told) if told else None
+        return Prediction(mask.astype(np.uint8), probability, votes, presence)

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from mgcl.engine.forward import Setup
 from mgcl.masks.superpixels import SuperpixelMaskGenerator
 from mgcl.model.fewshot import Encoded, FewShotNetwork
+from mgcl.model.matcher import Matcher
 from mgcl.model.network import aggregate_shots, votes_needed
 from mgcl.predict.predictor import Predictor
+from tests.engine.test_calibration import Colours
 from tests.model.test_network import tiny_networks
 
 SETUP = Setup(torch.device("cpu"))
@@ -276,3 +278,23 @@ def test_a_query_needs_a_support_and_three_channels():
         made.predict(picture(0), np.zeros((3, 3), np.uint8))
     with pytest.raises(ValueError, match="as many of each"):
         made.set_support([], [])
+
+
+def test_a_prediction_says_of_each_window_whether_it_shows_the_class_where_the_network_tells():
+    assert predictor().predict(picture(9)).presence is None  # MGCL does not
+    network = Matcher(Colours())
+    assert predictor(2, network).predict(picture(9)).presence is None  # nothing was fitted to
+    presence = network.presence
+    channels = len(presence.known.mean)
+    torch.manual_seed(0)
+    presence.known.learn([torch.randn(4, channels) for _ in range(3)], torch.randn(3, channels))
+    presence.rule(1).weight = torch.ones(6)
+    made = predictor(2, network, overlap=0.0, batch_size=2)
+    whole = picture(9, 2 * SIDE, 3 * SIDE)
+    found = made.predict(whole).presence
+    assert found.shape == (2, 3) and found.dtype == np.float32
+    for row, column in np.ndindex(2, 3):
+        part = whole[row * SIDE :][:SIDE, column * SIDE :][:, :SIDE]
+        (alone,) = made.predict(part).presence.ravel()
+        np.testing.assert_allclose(found[row, column], alone, atol=1e-4)
+    assert found.std() > 0
