@@ -94,6 +94,8 @@ class FewShotNetwork(nn.Module):
             query: B images.
             supports: K times B images, or one that serves every query.
             support_labels: (B, K, H, W) integers, 1 = foreground, 0 = background, else neither.
+                Without foreground it shows what is not the class to a network that `pools`; one
+                that votes must not be given it, or has to leave out the vote.
             query_mask_map: (B, H, W) uint8, 0 = no mask.
             size: (H, W) of the result.
 

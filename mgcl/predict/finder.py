@@ -133,16 +133,19 @@ class Finder:
         """
         known: dict[int, Encoded] = {}
         classes = {}
-        for name, shown in examples.items():
+        for name, given in examples.items():
+            # What shows no class has no vote to give: counted, it is noise to a network that votes.
+            votes = [self.model.pools or bool((one.label == 1).any()) for one in given]
+            shown = {n: one for n, one in enumerate(given, start=1) if votes[n - 1]}
             labels = []
-            for number, example in enumerate(shown, start=1):
+            for number, example in shown.items():
                 if id(example.image) not in known:
                     made = self.encode([example.image], [example.mask_map])
                     known[id(example.image)] = made
                 label = torch.from_numpy(resize_nearest(example.label, self.image_size))
                 labels.append(label[None].to(self.setup.device))
                 self._check_seen(known[id(example.image)], labels[-1], example, number)
-            encoded = [known[id(example.image)] for example in shown]
+            encoded = [known[id(example.image)] for example in shown.values()]
             classes[name] = _Voters(encoded, torch.stack(labels, dim=1))
         self._classes = classes
 

@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from mgcl.masks.superpixels import SuperpixelMaskGenerator
+from mgcl.model.matcher import Matcher
 from mgcl.model.network import logit
 from mgcl.predict.finder import Finder, InMemory, Votes, count_votes, decide
 from mgcl.predict.predictor import Predictor
 from mgcl.predict.support import cut_example
+from tests.engine.test_calibration import Colours
 from tests.model.test_network import tiny_networks
 from tests.predict.test_predictor import SETUP, SIDE, label, picture
 
@@ -55,6 +57,21 @@ def test_several_classes_are_each_as_if_alone_and_an_image_is_encoded_once():
         alone.set_support([picture(k) for k in range(2)], [label(k + 10 * c) for k in range(2)])
         probability = torch.cat([m[c].sigmoid().mean(dim=0) for m in margins])
         assert (alone.predict(image).probability == probability.numpy()).all()
+
+
+@pytest.mark.parametrize("pools", [False, True])
+def test_a_support_that_shows_no_class_has_no_vote_but_counts_where_all_give_one_answer(pools):
+    network = Matcher(Colours()) if pools else tiny_networks()[0]
+    shown = [cut_example(picture(k), label(k), None, SIDE, GENERATOR) for k in range(2)]
+    none = shown[1]._replace(label=np.zeros_like(shown[1].label))
+    found = []
+    for examples in ([none, shown[0]], [shown[0]]):
+        made = Finder(network, GENERATOR, image_size=SIDE, setup=SETUP)
+        made.learn({"": examples})
+        (band,) = made.bands(InMemory(picture(9)), SIDE)
+        found.append(band.margins[0])
+    assert found[0].shape == found[1].shape
+    assert torch.equal(*found) != pools
 
 
 def test_supports_that_share_an_image_are_encoded_once():
