@@ -50,7 +50,11 @@ def test(config: Config, device: "torch.device") -> int:
     candidates += score.load_baselines(config, source, setup)
 
     scored = {
-        shots: [score.score(config, c, episodes, shots, setup, absent[shots]) for c in candidates]
+        shots: [
+            found
+            for one in candidates
+            for found in score.score(config, source, one, episodes, shots, setup, absent[shots])
+        ]
         for shots, episodes in tests.items()
     }
     if not distributed.is_main():

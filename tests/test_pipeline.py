@@ -35,19 +35,26 @@ def test_the_scripts_leave_checkpoints_logs_reports_and_pictures(pipeline):
             assert picture.width > 200 and len(picture.convert("RGB").getcolors(1 << 24)) > 20
 
 
-def test_the_reports_table_holds_the_model_at_both_thresholds_beside_the_baselines(pipeline):
+def test_the_reports_table_holds_the_model_by_each_rule_at_both_thresholds_beside_the_baselines(
+    pipeline,
+):
     report = json.loads((pipeline.folder / "report.json").read_text())
     for shots in (1, 5):
         found = [row for row in report["rows"] if row["shots"] == shots]
         ours = [row for row in found if row["checkpoints"] == found[0]["checkpoints"]]
-        assert [row["threshold_kind"] for row in ours] == ["0.5", "calibrated"]
-        assert {(row["method"], row["rule"], row["trained"]) for row in ours} == {
-            ("MGCL", "vote", True)
-        }
+        rules = ["vote"] if shots == 1 else ["vote", "mean"]  # several may also be averaged
+        decisions = [(rule, kind) for rule in rules for kind in ("0.5", "calibrated")]
+        assert [(row["rule"], row["threshold_kind"]) for row in ours] == decisions
+        assert {(row["method"], row["trained"]) for row in ours} == {("MGCL", True)}
         assert {"everything foreground", "cosine prototypes, untrained"} <= {
             row["method"] for row in found
         }
-        assert len(report["curves"][f"{shots}-shot"]) == 19
+        for rule, ending in (("vote", ""), ("mean", ", mean"))[: len(rules)]:
+            curve = report["curves"][f"{shots}-shot{ending}"]
+            assert len(curve) == 19
+            for row in ours:
+                if row["rule"] == rule:
+                    assert row["miou"] == curve[str(row["threshold"])]
         for row in found:
             asked = [iou for iou in row["class_iou"].values() if iou is not None]
             assert len(row["class_iou"]) == 5
@@ -56,6 +63,7 @@ def test_the_reports_table_holds_the_model_at_both_thresholds_beside_the_baselin
     assert "1-shot: 7 episodes" in notes and "a second" in notes
     assert "chosen on 6 episodes on held-out images of the training classes" in notes
     assert report["data"] == {"root": str(pipeline.root), "origin": "synthetic scenes"}
+    assert "6 episodes on held-out images" in report["facts"]["5-shot calibrated on"]
     assert "synthetic scenes" in report["title"] and len(report["verdict"]) == 2
 
 

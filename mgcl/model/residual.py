@@ -17,7 +17,9 @@ from mgcl.model.presence import Presence
 
 
 class ResidualMGCL(FewShotNetwork):
-    """The matcher's log-odds, plus the mean of the head's over the supports."""
+    """The matcher's log-odds, plus the mean of the head's over the supports that show the class."""
+
+    pools = True
 
     def __init__(self, backbone: Backbone, head: SegmentationHead) -> None:
         """`head` as for MGCL; its last convolution is set to zero."""
@@ -59,7 +61,10 @@ class ResidualMGCL(FewShotNetwork):
         query_mask_map: Tensor,
         size: tuple[int, int],
     ) -> Tensor:
-        """One answer of all supports: -> (B, 1, 2, *size) logits."""
+        """One answer of all supports: -> (B, 1, 2, *size) logits.
+
+        A support whose label has no foreground speaks to the matcher alone.
+        """
         count = len(self.matcher.metrics)
         query_parts, support_parts = _halves(query, count), [_halves(s, count) for s in supports]
         matched, corrected = (
@@ -72,7 +77,9 @@ class ResidualMGCL(FewShotNetwork):
             )
             for half, network in enumerate((self.matcher, self.mgcl))
         )
-        return matched + corrected.mean(dim=1, keepdim=True)
+        shows = (support_labels == 1).flatten(2).any(dim=2).to(corrected)  # (B, K)
+        share = shows / shows.sum(dim=1, keepdim=True).clamp_min(1)
+        return matched + torch.einsum("bk,bkchw->bchw", share, corrected)[:, None]
 
 
 def _halves(encoded: Encoded, count: int) -> tuple[Encoded, Encoded]:

@@ -76,17 +76,16 @@ def write_curves(config: Config, results: list["Result"]) -> dict[str, dict[floa
     from mgcl.visualize.plots import learning_curve, precision_recall_plot, threshold_plot
 
     first = results[0].candidate
-    decisive = [r for r in results if r.candidate is first]
-    curves = {f"{r.shots}-shot": r.evaluation.curve() for r in decisive}
-    marks = {"argmax 0.5": 0.5}
-    if first.threshold is not None:
-        marks[f"calibrated {first.threshold:.2f}"] = first.threshold
+    decisive = [r for r in results if r.candidate.method == first.method]
+    curves = {r.words: r.evaluation.curve() for r in decisive}
+    thresholds = [r.candidate.threshold for r in decisive if r.candidate.threshold is not None]
+    marks = {"argmax 0.5": 0.5} | {f"calibrated {found:.2f}": found for found in thresholds}
     name = first.method.words
     title = f"{name}: mIoU over the decision threshold"
     threshold_plot(config.run_dir / "threshold.png", curves, marks=marks, title=title)
     precision_recall_plot(
         config.run_dir / "precision_recall.png",
-        {f"{r.shots}-shot": precision_recall_curve(r) for r in decisive},
+        {r.words: precision_recall_curve(r) for r in decisive},
         marks=marks,
         title=f"{name}: precision over recall, mean over the classes",
     )

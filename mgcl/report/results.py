@@ -18,6 +18,7 @@ from mgcl.report.records import (
     ClassRow,
     Condition,
     EpisodeRow,
+    Method,
     Panel,
     Report,
     Row,
@@ -135,7 +136,7 @@ def build_report(
         rows=reached,
         verdict=verdict(reached),
         warnings=[*_warnings(results), *_absent(config, results), *not_beaten(reached)],
-        notes=_notes([r for r in results if r.candidate is ours]),
+        notes=_notes([r for r in results if _who(r) == _who(results[0])]),
         curves=curves,
         panels=panels,
         episodes=[row for result in results for row in episode_rows(result, wanted)],
@@ -175,6 +176,10 @@ def _absent(config: Config, results: list[Result]) -> Iterator[str]:
             few = " (test.max_episodes leaves episodes out)" if config.test.max_episodes else ""
             names = ", ".join(bench.class_names[c] for c in absent)
             yield f"{shots}-shot: no episode asks for {names}{few}: left out of the mean"
+
+
+def _who(result: Result) -> tuple[Method, str]:
+    return result.candidate.method, result.candidate.rule
 
 
 def _notes(results: list[Result]) -> list[str]:

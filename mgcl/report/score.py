@@ -20,7 +20,7 @@ from mgcl.config import Config
 from mgcl.datasets.episodes import EpisodeSpec
 from mgcl.datasets.fingerprint import NO_FACTS, Facts, changed_facts
 from mgcl.datasets.manifest import write_manifest
-from mgcl.datasets.sets import EpisodeSet, Source, build_heldout
+from mgcl.datasets.sets import EpisodeSet, Source, build_heldout, of_shots
 from mgcl.engine.evaluation import Evaluation, evaluate
 from mgcl.engine.forward import Setup
 from mgcl.model.baselines import CosinePrototypes, EverythingForeground
@@ -31,6 +31,7 @@ from mgcl.report.records import Method
 
 EVERYTHING, PROTOTYPES = "everything foreground", "cosine prototypes, untrained"
 MATCHER = "matcher, untrained"
+VOTE, MEAN = "vote", "mean"  # rules by which answers to K supports become one
 # Of the trained, by model.head.
 NAMES = {"mgcl": "MGCL", "matcher": "matcher", "mgcl+matcher": "MGCL on the matcher"}
 
@@ -61,6 +62,12 @@ class Result(NamedTuple):
     """The episodes' images by episode id."""
     absent: Evaluation | None = None
     """Of the same supports with queries that do not show the class, if that was asked for."""
+
+    @property
+    def words(self) -> str:
+        """For a curve: "5-shot", "5-shot, mean"."""
+        rule = self.candidate.rule
+        return f"{self.shots}-shot" + (f", {rule}" if rule == MEAN else "")
 
 
 def load_candidates(
@@ -114,7 +121,7 @@ def load_candidate(
     return Candidate(
         method,
         model.to(device),
-        rule="vote" if config.model.head == "mgcl" else "",
+        rule=VOTE if config.model.head == "mgcl" else "",
         has_threshold=True,
         threshold=said.get("threshold"),
         facts=facts,
@@ -158,30 +165,70 @@ def load_baselines(config: Config, source: Source, setup: Setup) -> list[Candida
 
 def score(
     config: Config,
+    source: Source,
     candidate: Candidate,
     part: EpisodeSet,
     shots: int,
     setup: Setup,
     absent: EpisodeSet | None = None,
-) -> Result:
+) -> list[Result]:
     """Evaluate one candidate on the episodes, at every threshold where that has a meaning.
+
+    Where several supports vote, their mean log-odds decide in the same pass, too: a second result.
 
     Args:
         config: the constants.
+        source: of the episodes that calibrate thresholds for several supports.
         candidate: the network.
         part: the episodes.
         shots: their number of supports.
         setup: how to compute.
         absent: the same supports with queries that do not show the class.
     """
-    found = _evaluate(config, candidate, part, f"{shots}-shot", setup)
-    without = absent and _evaluate(config, candidate, absent, f"{shots}-shot, absent", setup)
+    means = candidate.rule == VOTE and shots > 1
+    found = _evaluate(config, candidate, part, f"{shots}-shot", setup, means)
+    without = absent and _evaluate(config, candidate, absent, f"{shots}-shot, absent", setup, means)
     specs = {i: part.dataset.plan(i) for i in part.ids}
-    return Result(candidate, shots, found, specs, without)
+    if not means:
+        return [Result(candidate, shots, found, specs, without)]
+    voting, averaging = _calibrated(config, source, candidate, shots, setup)
+    assert found.of_means is not None
+    return [
+        Result(voting, shots, found, specs, without),
+        Result(averaging, shots, found.of_means, specs, without and without.of_means),
+    ]
+
+
+def _calibrated(
+    config: Config, source: Source, candidate: Candidate, shots: int, setup: Setup
+) -> list[Candidate]:
+    """The candidate voting and averaging, each with its threshold for so many supports.
+
+    That of one support, which its checkpoint has, suits neither: of several votes a part is enough,
+    and a mean spreads less than each of what it is made of.
+    """
+    both = [candidate, candidate._replace(rule=MEAN)]
+    if candidate.threshold is None:
+        return both
+    heldout = of_shots(build_heldout(config, source), shots)
+    if not heldout.ids:
+        return [one._replace(threshold=None) for one in both]
+    found = _evaluate(config, candidate, heldout, f"{shots}-shot, calibration", setup, means=True)
+    facts = {**candidate.facts, f"{shots}-shot calibrated on": heldout.source}
+    return [
+        one._replace(threshold=by_rule.best_threshold(), facts=facts)
+        for one, by_rule in zip(both, (found, found.of_means), strict=True)
+        if by_rule is not None
+    ]
 
 
 def _evaluate(
-    config: Config, candidate: Candidate, part: EpisodeSet, words: str, setup: Setup
+    config: Config,
+    candidate: Candidate,
+    part: EpisodeSet,
+    words: str,
+    setup: Setup,
+    means: bool = False,
 ) -> Evaluation:
     batches = console.progress(
         evaluation_loader(candidate.model, part, config, setup),
@@ -197,6 +244,7 @@ def _evaluate(
         thresholds=thresholds_to_try(config.test.threshold) if candidate.has_threshold else (0.5,),
         vote_share=config.test.vote_share,
         presence=config.test.absent,
+        means=means,
     )
 
 

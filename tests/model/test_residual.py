@@ -39,6 +39,21 @@ def test_only_the_head_learns_and_it_leaves_the_matcher():
     assert not torch.allclose(network(*episode(1)), before)
 
 
+def test_a_support_without_foreground_speaks_to_the_matcher_alone():
+    network = ResidualMGCL(build_backbone("efficientnet_lite0", "none"), SegmentationHead()).eval()
+    torch.nn.init.normal_(network.mgcl.segmentation_head.mgcd.decoder2[2].weight)
+    query, maps, images, labels, support_maps = episode(3)
+    labels[:, 2] = 0
+    with torch.inference_mode():
+        found = network(query, maps, images, labels, support_maps)
+        matched = network.matcher(query, maps, images, labels, support_maps)
+        shown = (query, maps, images[:, :2], labels[:, :2], support_maps[:, :2])
+        added = network(*shown) - network.matcher(*shown)
+    assert added.abs().max() > 0.01
+    torch.testing.assert_close(found - matched, added, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(matched, network.matcher(*shown), atol=1e-3)
+
+
 def test_its_checkpoint_reads_back_whole(tmp_path):
     first = ResidualMGCL(build_backbone("efficientnet_lite0", "none"), SegmentationHead())
     second = ResidualMGCL(build_backbone("efficientnet_lite0", "none"), SegmentationHead())

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 import main_2_mgcl_test as main_2
 from mgcl import checkpoint
+from mgcl.build import build_setup, evaluation_loader
 from mgcl.config import Config, load
 from mgcl.datasets import lists
 from mgcl.datasets.benchmarks import BENCHMARKS
@@ -22,8 +23,9 @@ from mgcl.datasets.sets import (
     build_test,
     build_training,
     build_validation,
+    of_shots,
 )
-from mgcl.engine.evaluation import THRESHOLDS, Evaluation
+from mgcl.engine.evaluation import THRESHOLDS, Evaluation, evaluate
 from mgcl.model.backbone import Backbone
 from mgcl.model.baselines import CosinePrototypes, EverythingForeground
 from mgcl.model.network import aggregate_shots
@@ -194,6 +196,28 @@ def test_a_manifest_reads_back_to_the_same_numbers_and_a_threshold_of_ones_own_h
             before[key]["fb_iou"],
         )
     assert (tmp_path / "again/episodes_1shot.jsonl").read_bytes() == manifest.read_bytes()
+
+
+def test_votes_and_means_of_five_supports_each_have_the_threshold_that_suits_five(pipeline):
+    config = load(words(pipeline.root, pipeline.masks, pipeline.folder))
+    source, setup = build_source(config), build_setup(config, torch.device("cpu"))
+    (candidate,) = score.load_candidates(config, setup.device)[:1]
+    part = build_test(config, source, shots=5)
+    found = score.score(config, source, candidate, part, 5, setup)
+    heldout = of_shots(build_heldout(config, source), 5)
+    episodes = evaluation_loader(candidate.model, heldout, config, setup)
+    wanted = evaluate(
+        candidate.model, episodes, heldout.ids, heldout.class_ids, setup=setup, means=True
+    )
+    assert [r.candidate.rule for r in found] == ["vote", "mean"]
+    thresholds = [r.candidate.threshold for r in found]
+    assert thresholds == [wanted.best_threshold(), wanted.of_means.best_threshold()]
+    assert not torch.equal(found[0].evaluation.counts, found[1].evaluation.counts)
+    (one,) = score.score(config, source, candidate, build_test(config, source, 1), 1, setup)
+    assert one.candidate is candidate
+    unknown = candidate._replace(threshold=None)  # the authors' weights
+    found = score.score(config, source, unknown, part, 5, setup)
+    assert [r.candidate.threshold for r in found] == [None, None]
 
 
 def test_the_manifest_holds_the_tested_episodes(pipeline):
