@@ -206,15 +206,23 @@ class EfficientNetLite2(EfficientNetLite):
 
 
 def _same_conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
-    """`conv_norm` with the padding that the package keeps beside its convolutions.
+    """`conv_norm` with as much padding as makes the result of an input this large ceil(n / stride).
 
-    Equal on both sides it goes into the convolution; only at a stride is it a copy.
+    The package's own padding is that of the classifier's images: for 260 px it moves the features of
+    256 px by up to a whole cell. Equal on both sides it goes into the convolution; only at a stride
+    is it a copy.
     """
-    pad: Any = conv.static_padding
-    left, right, top, bottom = pad.padding if isinstance(pad, nn.ZeroPad2d) else (0, 0, 0, 0)
+    top, bottom = _same_padding(x.shape[2], conv.kernel_size[0], conv.stride[0])
+    left, right = _same_padding(x.shape[3], conv.kernel_size[1], conv.stride[1])
     if (left, top) == (right, bottom):
         return conv_norm(x, conv, norm, (top, left))
-    return conv_norm(pad(x), conv, norm)
+    return conv_norm(F.pad(x, (left, right, top, bottom)), conv, norm)
+
+
+def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """TensorFlow's SAME, before and behind: the larger half behind."""
+    both = max(0, (-(-size // stride) - 1) * stride + kernel - size)
+    return both // 2, both - both // 2
 
 
 def _mobile_block(x: Tensor, block: Any) -> Tensor:

@@ -2,6 +2,7 @@ import sys
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mgcl.model.network import build_model
 from mgcl.model.pretrained import build_backbone
@@ -59,3 +60,21 @@ def test_lite2_has_imagenet_weights_from_its_package():
     with torch.inference_mode():
         taps = backbone.eval().taps(IMAGE)
     assert [tap.shape[1] for tap in taps] == [48, 88, 120, 208, 352]
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite2"])
+def test_lite_pads_as_its_package_does_for_images_of_this_size(name):
+    package = pytest.importorskip("efficientnet_lite_pytorch").EfficientNet
+    backbone, theirs = (
+        build_backbone(name, "none").eval(),
+        package.from_name(name.replace("_", "-"), image_size=64).eval(),
+    )
+    backbone.load_state_dict(theirs.state_dict(), strict=False)
+    images = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        x, taps = F.relu6(theirs._bn0(theirs._conv_stem(images))), []
+        for i, block in enumerate(theirs._blocks):
+            x = block(x)
+            taps += [x] if i in backbone.blocks else []
+        for ours, wanted in zip(backbone.taps(images), taps, strict=True):
+            torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-4)
