@@ -208,9 +208,8 @@ class EfficientNetLite2(EfficientNetLite):
 def _same_conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
     """`conv_norm` with as much padding as makes the result of an input this large ceil(n / stride).
 
-    The package's own padding is that of the classifier's images: for 260 px it moves the features of
-    256 px by up to a whole cell. Equal on both sides it goes into the convolution; only at a stride
-    is it a copy.
+    The package's own suits the classifier's images: that of 260 px moves the features of 256 px
+    by up to 28. Equal on both sides it goes into the convolution; only at a stride is it a copy.
     """
     top, bottom = _same_padding(x.shape[2], conv.kernel_size[0], conv.stride[0])
     left, right = _same_padding(x.shape[3], conv.kernel_size[1], conv.stride[1])
