@@ -42,6 +42,7 @@ def test(config: Config, device: "torch.device") -> int:
     from mgcl.report.verdict import not_beaten
     from mgcl.report.write import write_report
 
+    config = score.with_tested_network(config)
     setup = build_setup(config, device)
     source = build_source(config)
     tests = {shots: build_test(config, source, shots) for shots in config.test.shots}

@@ -8,7 +8,7 @@ import torch
 from pydantic import ValidationError
 from torch.utils.data import DataLoader
 
-from mgcl import checkpoint, console
+from mgcl import checkpoint, console, distributed
 from mgcl.checkpoint import CheckpointError
 from mgcl.config import Config, explain, with_values
 from mgcl.config.compare import read_saved, unknown_constants
@@ -56,6 +56,27 @@ def build_network(config: Config) -> MGCL | Matcher | ResidualMGCL:
     return model
 
 
+def with_network_of(config: Config, path: Path) -> Config:
+    """The constants, but with the kind of network that a checkpoint holds; a warning says it.
+
+    Its weights can be of no other. A checkpoint that does not say what it is (the authors') leaves
+    the constants as they are.
+
+    Raises:
+        CheckpointError: missing or torn.
+    """
+    said = checkpoint.load(path).get("config")
+    if said is None:
+        return config
+    held = {key: read_saved(said)["model"][key] for key in ("head", "metric", "backbone")}
+    now = config.model.model_dump()
+    others = [key for key in held if now[key] != held[key]]
+    if others and distributed.is_main():
+        differing = "; ".join(f"model.{key} {now[key]} -> {held[key]}" for key in others)
+        console.warn(f"tested as the network that {path} holds: {differing}")
+    return with_values(config, model=held) if others else config
+
+
 class Trained(NamedTuple):
     """What a checkpoint holds."""
 
@@ -77,10 +98,9 @@ def build_trained(config: Config | None, path: Path) -> Trained:
     """
     state = checkpoint.load(path)
     config = config or _trained_with(path, state.get("config"))
+    _refuse_other_network(state, config, path)
     model = build_network(with_values(config, model={"weights": "none"}))
-    facts = checkpoint.take_weights(model, state, str(path))
-    _refuse_other_network(facts, config, path)
-    return Trained(model, config, facts)
+    return Trained(model, config, checkpoint.take_weights(model, state, str(path)))
 
 
 def _trained_with(path: Path, said: Any) -> Config:

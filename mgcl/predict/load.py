@@ -57,14 +57,16 @@ def load_network(
         device: auto, cuda or cpu.
 
     Raises:
-        ValueError: the checkpoint is missing, torn or of another network than `config` says, or
-            something that the masks need is missing.
+        ValueError: the checkpoint is missing, torn or of another network than `config` says,
+            something that the masks need is missing, or `threshold` is no probability.
     """
     from mgcl.build import build_network, build_setup, build_trained, resolve_threshold
     from mgcl.config import Config, load, with_values
     from mgcl.device import choose_device, keep_freed_memory
     from mgcl.masks.generator import build_generator
 
+    if isinstance(threshold, float | int) and not 0 <= threshold < 1:
+        raise ValueError(f"threshold {threshold}: a probability from 0 to below 1")
     constants = load(["--config", str(config)]) if config else None
     said: Any = {}
     model: FewShotNetwork

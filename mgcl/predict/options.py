@@ -81,6 +81,8 @@ def _results(group: argparse._ArgumentGroup) -> None:
 
 
 def _threshold(word: str) -> float | str:
+    if word != "calibrated" and not 0 <= float(word) < 1:
+        raise argparse.ArgumentTypeError(f"{word}: a probability from 0 to below 1, or calibrated")
     return word if word == "calibrated" else float(word)
 
 

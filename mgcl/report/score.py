@@ -15,6 +15,7 @@ from mgcl.build import (
     fold_warning,
     learn_presence,
     thresholds_to_try,
+    with_network_of,
 )
 from mgcl.config import Config
 from mgcl.datasets.episodes import EpisodeSpec
@@ -34,6 +35,8 @@ MATCHER = "matcher, untrained"
 VOTE, MEAN = "vote", "mean"  # rules by which answers to K supports become one
 # Of the trained, by model.head.
 NAMES = {"mgcl": "MGCL", "matcher": "matcher", "mgcl+matcher": "MGCL on the matcher"}
+# By test.checkpoint, where that is not a file.
+CHECKPOINTS = {"best": ["best"], "last": ["last"], "both": ["best", "last"]}
 
 
 class Candidate(NamedTuple):
@@ -70,6 +73,16 @@ class Result(NamedTuple):
         return f"{self.shots}-shot" + (f", {rule}" if rule == MEAN else "")
 
 
+def with_tested_network(config: Config) -> Config:
+    """The constants, with the kind of network that a file given as test.checkpoint holds.
+
+    Raises:
+        CheckpointError: missing or torn.
+    """
+    wanted = config.test.checkpoint
+    return config if wanted in CHECKPOINTS else with_network_of(config, Path(wanted))
+
+
 def load_candidates(
     config: Config, device: torch.device, data: Facts = NO_FACTS
 ) -> list[Candidate]:
@@ -79,7 +92,7 @@ def load_candidates(
         CheckpointError: missing, torn, of another network, or trained on the fold's novel classes.
     """
     wanted = config.test.checkpoint
-    names = {"best": ["best"], "last": ["last"], "both": ["best", "last"]}.get(wanted)
+    names = CHECKPOINTS.get(wanted)
     paths = [config.run_dir / f"{name}.pt" for name in names] if names else [Path(wanted)]
     if config.model.head == "matcher" and config.model.metric == "untrained" and names:
         return []  # the baseline is all there is: nothing is trained

@@ -36,7 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _draw(config: "Config", words: argparse.Namespace) -> Path:
     """Write the picture; returns its path."""
-    from mgcl.build import build_setup, build_trained, fold_warning, resolve_threshold
+    from mgcl.build import (
+        build_setup,
+        build_trained,
+        fold_warning,
+        resolve_threshold,
+        with_network_of,
+    )
     from mgcl.datasets.sets import build_source, build_test
     from mgcl.device import choose_device
     from mgcl.model.network import MGCL
@@ -45,6 +51,7 @@ def _draw(config: "Config", words: argparse.Namespace) -> Path:
 
     device = choose_device(config.run.device)
     checkpoint = words.checkpoint or config.run_dir / "best.pt"
+    config = with_network_of(config, checkpoint)
     model, _, facts = build_trained(config, checkpoint)
     if not isinstance(model, MGCL | ResidualMGCL):
         raise ValueError(f"{checkpoint} is no MGCL: mask guidance, which this draws, is MGCL's")

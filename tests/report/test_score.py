@@ -279,6 +279,18 @@ def test_weights_that_say_nothing_of_themselves_get_a_warning_and_no_calibrated_
     assert "no calibrated threshold" in (tmp_path / "run/report.md").read_text()
 
 
+def test_a_checkpoint_is_tested_as_the_network_that_it_holds_whatever_the_constants_say(
+    pipeline, tmp_path, capsys
+):
+    few = {"test_max_episodes": 5, "test_baselines": "false", "test_panels": 0}
+    assert in_process(pipeline, tmp_path / "plain", **few) == 0
+    other = {"model_head": "mgcl+matcher", "model_backbone": "resnet50"}
+    assert in_process(pipeline, tmp_path / "other", **few, **other) == 0
+    said = "model.head mgcl+matcher -> mgcl; model.backbone resnet50 -> efficientnet_lite0"
+    assert said in capsys.readouterr().err
+    assert rows(tmp_path / "other") == rows(tmp_path / "plain")
+
+
 def test_seen_classes_are_tested_if_asked_for_and_the_report_says_so(pipeline, tmp_path, capsys):
     few = {"test_max_episodes": 5, "test_baselines": "false", "data_fold": 1, "test_panels": 0}
     assert in_process(pipeline, tmp_path / "run", **few) == 1
