@@ -41,7 +41,7 @@ from mgcl.datasets.benchmarks import BENCHMARKS, FILE, ISAID_PALETTE, read_bench
 from mgcl.datasets.labels import read_label, read_values
 from mgcl.datasets.manifest import read_manifest
 from mgcl.datasets.prepare.classes import read_classes
-from mgcl.datasets.prepare.sources import find_pictures
+from mgcl.datasets.prepare.pairing import find_pictures
 from mgcl.images import read
 from mgcl.images.find import find_files
 from mgcl.images.raster import open_raster

@@ -10,7 +10,7 @@ import numpy as np
 
 from mgcl import console, distributed
 from mgcl.files import read_records, write_text, writing_in
-from mgcl.train import board
+from mgcl.train import tensorboard
 
 
 class RunLog:
@@ -34,7 +34,7 @@ class RunLog:
         """
         self.path = folder / "log.jsonl"
         self.active = distributed.is_main()
-        self._board: Any = None
+        self._writer: Any = None
         if not self.active:
             return
         from torch.utils.tensorboard import SummaryWriter
@@ -48,8 +48,8 @@ class RunLog:
             step = 1 + max((record["step"] for record in kept), default=-1)
         write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
         with writing_in(folder):
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
-            board.add_layout(self._board, classes)
+            self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+            tensorboard.add_layout(self._writer, classes)
 
     def say(self, text: str) -> None:
         """Print a line without disturbing a progress bar."""
@@ -68,25 +68,25 @@ class RunLog:
         if self.active:
             with writing_in(self.path.parent):
                 for tag, value in values.items():
-                    self._board.add_scalar(tag, value, step)
+                    self._writer.add_scalar(tag, value, step)
 
     def text(self, tag: str, text: str, step: int = 0) -> None:
         """TensorBoard text (Markdown)."""
         if self.active:
             with writing_in(self.path.parent):
-                self._board.add_text(tag, text, step)
+                self._writer.add_text(tag, text, step)
 
     def image(self, tag: str, image: np.ndarray, step: int) -> None:
         """TensorBoard picture: (h, w, 3) uint8."""
         if self.active:
             with writing_in(self.path.parent):
-                self._board.add_image(tag, image, step, dataformats="HWC")
+                self._writer.add_image(tag, image, step, dataformats="HWC")
 
     def flush(self) -> None:
         """All that was logged is on disk afterwards: a checkpoint may count on it."""
         if self.active:
             with writing_in(self.path.parent):
-                self._board.flush()
+                self._writer.flush()
                 with self.path.open("a") as file:
                     os.fsync(file.fileno())
 
@@ -94,10 +94,10 @@ class RunLog:
         """Enter the run into TensorBoard's table of runs, by its constants."""
         if self.active:
             with writing_in(self.path.parent):
-                board.add_constants(self._board, values)
+                tensorboard.add_constants(self._writer, values)
 
     def close(self) -> None:
         """Flush everything."""
-        if self._board is not None:
+        if self._writer is not None:
             with writing_in(self.path.parent):
-                self._board.close()
+                self._writer.close()

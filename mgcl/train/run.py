@@ -19,7 +19,7 @@ from mgcl.datasets.sets import EpisodeSet, benchmark, validation_class_ids
 from mgcl.engine.meter import EpochMeter, LossNotFiniteError, TrainingResult
 from mgcl.engine.optim import build_optimizer
 from mgcl.files import copy_file, lock, remove_leftovers, write_text
-from mgcl.train import board, resume
+from mgcl.train import resume, tensorboard
 from mgcl.train.interrupt import Interrupted, Signals
 from mgcl.train.log import RunLog
 from mgcl.train.parallel import in_parallel
@@ -76,7 +76,7 @@ class Run:
             log.text("config", f"```toml\n{to_toml(self.config)}```")
             data = self.config.data
             pictures = describe(data.benchmark, data.root, read_origin(data.root))
-            log.constants({board.DATA: pictures, **compared_constants(self.config)})
+            log.constants({tensorboard.DATA: pictures, **compared_constants(self.config)})
         if start.changed:
             words = "; ".join(start.changed)
             text = f"resumed from {start.path} with other constants: {words}"

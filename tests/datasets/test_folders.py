@@ -12,7 +12,7 @@ import main_0_extract_masks
 from mgcl.datasets.benchmarks import find_benchmark
 from mgcl.datasets.lists import listed_images
 from mgcl.datasets.prepare import command
-from mgcl.datasets.prepare.sources import find_pictures, tree_name
+from mgcl.datasets.prepare.pairing import find_pictures, tree_name
 from mgcl.images.read import read_image
 from mgcl.predict.inputs import find_queries
 from tests.small_run import REPOSITORY

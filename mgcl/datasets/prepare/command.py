@@ -34,7 +34,7 @@ from mgcl.datasets.prepare.classes import (
 )
 from mgcl.datasets.prepare.listing import write_lists_of
 from mgcl.datasets.prepare.look import tell_counts, tell_labels
-from mgcl.datasets.prepare.sources import find_pictures, split_of_folder
+from mgcl.datasets.prepare.pairing import find_pictures, split_of_folder
 from mgcl.datasets.prepare.tiles import (
     Cut,
     Picture,

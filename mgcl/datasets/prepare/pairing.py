@@ -26,7 +26,7 @@ _LABELS = re.compile(
 _ENDING = re.compile(r"[_-](labels?|masks?|gt|seg|annotations?)$", re.IGNORECASE)
 
 
-class Sources(NamedTuple):
+class Pairs(NamedTuple):
     """The images with their labels, and what was found besides."""
 
     pictures: list[Picture]
@@ -43,7 +43,7 @@ def tree_name(path: Path, root: Path) -> str:
 
 def find_pictures(
     images: Path, labels: Path, split_of: Callable[[Path], str], *, tree: bool = False
-) -> Sources:
+) -> Pairs:
     """Pair every image below a folder with its label below another, or below the same.
 
     Args:
@@ -83,7 +83,7 @@ def find_pictures(
     lonely = [p for p in left if key(p, labels)[1] not in test]
     left_out = _some([*test.values()], "images in a folder test")
     left_out += _some(lonely, "labels without an image") + _other_files(found)
-    return Sources(paired, [*left_out, *dict.fromkeys(w for f in found for w in f.passed_over)])
+    return Pairs(paired, [*left_out, *dict.fromkeys(w for f in found for w in f.passed_over)])
 
 
 def split_of_folder(path: Path) -> str:

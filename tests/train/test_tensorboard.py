@@ -7,7 +7,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import metadata
 
-from mgcl.train import board
+from mgcl.train import tensorboard
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def test_every_chart_of_the_layout_finds_a_curve(events):
     asked = {tag.partition("/")[2] for tag in events.Tags()["scalars"] if "class_iou/" in tag}
     assert asked
     titles = [category.title for category in layout.category]
-    assert titles == [*board.LAYOUT, "IoU of each class of the validation"]
+    assert titles == [*tensorboard.LAYOUT, "IoU of each class of the validation"]
     assert len(layout.category[-1].chart) == 10, "a chart of its own for each class"
     for chart in (chart for category in layout.category for chart in category.chart):
         for pattern in chart.multiline.tag:
@@ -40,7 +40,7 @@ def test_the_run_stands_in_the_table_of_runs_with_its_constants(events, pipeline
     assert start.hparams["train.seed"].string_value == "0"
     assert start.hparams["model.mgfe"].bool_value is True
     table = metadata.parse_experiment_plugin_data(found[metadata.EXPERIMENT_TAG])
-    assert {info.name for info in table.hparam_infos if info.differs} == set(board.FIRST)
+    assert {info.name for info in table.hparam_infos if info.differs} == set(tensorboard.FIRST)
     assert {m.name.tag for m in table.metric_infos} <= set(events.Tags()["scalars"])
     assert [
         path.name for path in (pipeline.folder / "tensorboard").iterdir() if path.is_dir()
