@@ -15,7 +15,7 @@ from mgcl.config.compare import read_saved, unknown_constants
 from mgcl.datasets.sets import EpisodeSet, Source, build_pool, of_shots
 from mgcl.device import keep_freed_memory, make_reproducible
 from mgcl.engine.calibration import fit_threshold
-from mgcl.engine.encoding import EncodedLoader
+from mgcl.engine.encoding import EncodedLoader, by_class
 from mgcl.engine.evaluation import THRESHOLDS
 from mgcl.engine.features import FeatureStore
 from mgcl.engine.forward import Setup
@@ -177,7 +177,8 @@ def fold_warning(said: Mapping[str, Any], config: Config, path: Path) -> str:
 
 def build_setup(config: Config, device: torch.device) -> Setup:
     """How a forward pass is done."""
-    features = FeatureStore(int(config.run.features_gib * 2**30))
+    half = config.run.features_dtype == "float16"
+    features = FeatureStore(int(config.run.features_gib * 2**30), half=half)
     background = config.data.ignore_label == "background"
     return Setup(device, config.train.precision, background, features)
 
@@ -189,9 +190,8 @@ def evaluation_loader(
     return EncodedLoader(
         network,
         part.dataset,
-        part.ids,
+        by_class(part.dataset, part.ids, config.test.batch_size),
         setup=setup,
-        batch_size=config.test.batch_size,
         workers=config.data.workers,
     )
 

@@ -38,9 +38,9 @@ JOB = {  # three epochs of five steps, of which the last is the smaller
 SPEEDS = {"images_per_second"}
 
 
-def start(root: Path, folder: Path, processes: int = 1) -> int:
+def start(root: Path, folder: Path, processes: int = 1, frozen: bool = False) -> int:
     """Start the training; the id of its process, or of its group under torchrun."""
-    line = words(root, root, folder, **JOB)
+    line = words(root, root, folder, **JOB, train_freeze_backbone=str(frozen).lower())
     if processes == 1:
         return fork(lambda: main_1.main(line))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
@@ -103,9 +103,7 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def run_killed(
-    root: Path, folder: Path, *, span: float, moments: random.Random, processes: int = 1
-) -> int:
+def run_killed(root: Path, folder: Path, *, span: float, moments: random.Random, **how: Any) -> int:
     """Run the training to its end, killing it at random moments of its first `span` seconds.
 
     Returns:
@@ -113,7 +111,7 @@ def run_killed(
     """
     kills = 0
     while True:
-        pid = start(root, folder, processes)
+        pid = start(root, folder, **how)
         status = wait(pid, moments.uniform(0, span))
         if status is not None:
             assert status == 0, f"the training ended with status {status}"
@@ -159,6 +157,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--frozen", action="store_true", help="train from kept features")
     parser.add_argument("--data", type=Path, help="a synthetic benchmark; left out: a new one")
     options = parser.parse_args()
     kills, rounds, moments = 0, 0, random.Random(options.seed)
@@ -168,7 +167,8 @@ def main() -> int:
             Path(folder) / "isaid", train_images=60, val_images=90, size=64, processes=1
         )
         began = time.monotonic()
-        pid = start(root, runs / "whole", options.processes)
+        how = {"processes": options.processes, "frozen": options.frozen}
+        pid = start(root, runs / "whole", **how)
         assert wait(pid, 600) == 0
         span = time.monotonic() - began
         print(f"undisturbed: {span:.1f} s")
@@ -176,8 +176,7 @@ def main() -> int:
         while kills < options.kills:
             rounds += 1
             killed = runs / f"killed{rounds}"
-            times = {"span": span / 2, "moments": moments, "processes": options.processes}
-            kills += run_killed(root, killed, **times)
+            kills += run_killed(root, killed, span=span / 2, moments=moments, **how)
             found = differences(whole, left_behind(killed))
             found += [str(path) for path in killed.rglob("*.tmp")]
             print(f"training {rounds}: {kills} kills in all, {len(found)} differences", flush=True)

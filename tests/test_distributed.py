@@ -36,11 +36,17 @@ JOB = {
 }
 
 
-def train(root: str, runs: str) -> int:
+def train(root: str, runs: str | Path, **constants: Any) -> int:
     """The training on this process of a group; with two passes a step where there are several."""
     count = distributed.world_size()
-    passes = {"train_accumulate": 2} if count > 1 else {}
-    return main_1.main(words(Path(root), Path(root), Path(runs) / f"{count}", **JOB, **passes))
+    constants |= JOB | ({"train_accumulate": 2} if count > 1 else {})
+    return main_1.main(words(Path(root), Path(root), Path(runs) / f"{count}", **constants))
+
+
+def train_frozen(root: str, runs: str) -> int:
+    """The same training from kept features."""
+    frozen = {"train_freeze_backbone": "true", "train_epochs": 1}
+    return train(root, Path(runs) / "frozen", **frozen)
 
 
 def score(root: str, masks: str, folder: str) -> int:
@@ -93,6 +99,7 @@ def groups(pipeline, tmp_path_factory) -> Path:
     run_groups(
         "tests.test_distributed",
         ("train", [1, 2], (root, folder)),
+        ("train_frozen", [1, 2], (root, folder)),
         ("score", [3], (root, pipeline.masks, tested)),
         ("spoilt", [2], (root, folder)),
         ("agree", [1, 3], (folder,)),
@@ -110,6 +117,16 @@ def test_two_processes_and_two_passes_a_step_train_as_one_process_in_one_pass(gr
         assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
         assert two["train_miou"] == pytest.approx(one["train_miou"], abs=0.05)
     one, two = (checkpoint.load(groups / name / "last.pt")["model"] for name in "12")
+    for name, value in one.items():
+        assert torch.allclose(value, two[name], atol=1e-4), name
+
+
+def test_two_processes_train_from_kept_features_as_one_does(groups):
+    alone, together = (records(groups / "frozen" / name, "step") for name in "12")
+    assert len(alone) == len(together) == 11
+    for one, two in zip(alone, together, strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
+    one, two = (checkpoint.load(groups / "frozen" / name / "last.pt")["model"] for name in "12")
     for name, value in one.items():
         assert torch.allclose(value, two[name], atol=1e-4), name
 

@@ -69,9 +69,12 @@ class RunSection(Section):
     threads: Free[Count] = 0
     """CPU threads for the computation; 0 leaves PyTorch's choice."""
     features_gib: Free[Annotated[float, Field(ge=0)]] = 2.0
-    """Memory in GiB, of the device, for encoded images of a validation or test (256 px: 570 by
-    ResNet-50, 5,000 by EfficientNet-Lite0): each is encoded once while there is room for all of its
-    class. 0 keeps none; torchrun's processes have one each. It changes no number."""
+    """Memory in GiB, of the device, for encoded images (256 px: 570 by ResNet-50, 5,000 by
+    EfficientNet-Lite0) of a test, a validation, and a training that leaves the backbone as it is:
+    each is encoded once while there is room for all, in a test for all of its class. 0 keeps none;
+    torchrun's processes have one each. It changes no number."""
+    features_dtype: Kept[Literal["float32", "float16"]] = "float32"
+    """float16 rounds what is encoded, so that twice as much of it is kept (docs/performance.md)."""
     quiet: Free[bool] = False
     """No words and no progress bars, on the command line also --quiet; warnings and errors stay."""
 

@@ -43,6 +43,16 @@ class Episode(NamedTuple):
     class_id: int | torch.Tensor  # 0-based
     episode_id: int | torch.Tensor
 
+    @property
+    def labels(self) -> "Labels":
+        """What a batch holds beside its images."""
+        ids = torch.as_tensor(self.class_id), torch.as_tensor(self.episode_id)
+        return Labels(self.query_label, self.support_labels, *ids)
+
+    def part(self, start: int, stop: int) -> "Episode":
+        """Some episodes of a batch, none where there are none."""
+        return Episode(*(torch.as_tensor(t)[start:stop] for t in self))
+
 
 class Images(NamedTuple):
     """Images to encode, uint8."""

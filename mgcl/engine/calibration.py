@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from mgcl import distributed
-from mgcl.engine.encoding import EncodedEpisodes
-from mgcl.engine.forward import Setup
+from mgcl.engine.forward import EncodedEpisodes, Setup
 from mgcl.model.matcher import Matcher
 
 EVERY = 2  # pixels of map and label between those that the best threshold is found on

@@ -19,38 +19,32 @@ from mgcl import distributed
 from mgcl.datasets.episodes import EpisodeDataset, EpisodeSpec, Images, Labels
 from mgcl.datasets.lists import Entry
 from mgcl.datasets.loader import Work, in_batches, load_work
-from mgcl.engine.forward import Setup
+from mgcl.engine.forward import EncodedEpisodes, Setup
 from mgcl.model.fewshot import Encoded, FewShotNetwork, join
 
 GROUP = {"cpu": 8}  # images encoded together
 GROUP_ON_GPU = 32
 
 
-class EncodedEpisodes(NamedTuple):
-    """A batch of B episodes with K supports each."""
+def by_class(dataset: EpisodeDataset, ids: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Batches class by class, so that a class's images find room where all would not.
 
-    query: Encoded
-    """B images."""
-    supports: list[Encoded]
-    """K times B images."""
-    labels: Labels
+    Of several processes this one's part; the batches are the same with any number of them.
+    """
+    ordered = sorted(ids, key=lambda i: dataset.plan(i).class_id)
+    return list(distributed.block(in_batches(ordered, batch_size)))
 
 
 class EncodedLoader:
-    """Batches of encoded episodes: this process's part of all, which the processes share.
-
-    The episodes come class by class, so that a class's images find room where all would not, and
-    are batched alike with any number of processes.
-    """
+    """Given batches of episodes, encoded."""
 
     def __init__(
         self,
         network: FewShotNetwork,
         dataset: EpisodeDataset,
-        ids: Sequence[int],
+        batches: Sequence[list[int]],
         *,
         setup: Setup,
-        batch_size: int,
         workers: int,
     ) -> None:
         """Nothing is read or encoded yet.
@@ -58,18 +52,16 @@ class EncodedLoader:
         Args:
             network: on the device.
             dataset: the episodes.
-            ids: the episodes of all processes.
+            batches: episode ids of this process's batches, none of them empty.
             setup: device, precision, and the encoded images that are kept.
-            batch_size: episodes of a batch.
             workers: processes that load; 0 loads in this one.
         """
         self.network, self.dataset, self.setup, self.workers = network, dataset, setup, workers
-        by_class = sorted(ids, key=lambda i: dataset.plan(i).class_id)
-        self.batches = distributed.block(in_batches(by_class, batch_size))
+        self.batches = batches
         self.group = GROUP.get(setup.device.type, GROUP_ON_GPU)
 
     def __len__(self) -> int:
-        """Number of batches of this process."""
+        """Number of batches."""
         return len(self.batches)
 
     def __iter__(self) -> Iterator[EncodedEpisodes]:
@@ -89,7 +81,8 @@ class EncodedLoader:
                 for key in dict.fromkeys(itertools.chain(*keys))
             }
             store.use(used)
-            query, *supports = (join([used[key] for key in of]) for of in zip(*keys, strict=True))
+            of_places = zip(*keys, strict=True)  # queries, first supports, ...
+            query, *supports = (store.unpacked(join([used[k] for k in of])) for of in of_places)
             yield EncodedEpisodes(query, supports, self._moved(next(loaded)))
 
     def count(self) -> int:
@@ -123,17 +116,36 @@ class EncodedLoader:
         """Bytes of an encoded image."""
         side = self.dataset.source.image_size
         blank = torch.zeros(1, 4, side, side, dtype=torch.uint8)
-        return self.setup.encode(self.network, blank[:, :3], blank[:, 3]).nbytes
+        encoded = self.setup.encode(self.network, blank[:, :3], blank[:, 3])
+        return self.setup.features.packed(encoded).nbytes
 
     def _encode(self, loaded: Images) -> list[Encoded]:
         """A group of images, which is filled up with its last one; one by one."""
         filled = torch.arange(self.group).clamp_max(len(loaded.images) - 1)
-        group = self.setup.encode(self.network, loaded.images[filled], loaded.mask_maps[filled])
-        return [one.clone() for one in group.split()]
+        images, mask_maps = loaded.images[filled], loaded.mask_maps[filled]
+        with torch.inference_mode(False), torch.no_grad():  # a training may take them up
+            group = self.setup.encode(self.network, images, mask_maps)
+            return [one.clone() for one in self.setup.features.packed(group).split()]
 
     def _moved(self, labels: Labels) -> Labels:
         query, supports = (label.to(self.setup.device, non_blocking=True) for label in labels[:2])
         return labels._replace(query=query, supports=supports)
+
+
+def encode_parts(
+    network: FewShotNetwork,
+    dataset: EpisodeDataset,
+    batches: Sequence[list[int]],
+    *,
+    setup: Setup,
+    workers: int,
+) -> Iterator[EncodedEpisodes]:
+    """This process's part of each batch, encoded; it is empty where `loader.load_parts`' is."""
+    parts = [list(distributed.share(batch)) for batch in batches]
+    to_load = [part or batch[:1] for part, batch in zip(parts, batches, strict=True)]
+    loader = EncodedLoader(network, dataset, to_load, setup=setup, workers=workers)
+    for part, episodes in zip(parts, loader, strict=True):
+        yield episodes if part else episodes.part(0, 0)
 
 
 class _Wanted(NamedTuple):

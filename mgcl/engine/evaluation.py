@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from mgcl import distributed
-from mgcl.engine.encoding import EncodedEpisodes
-from mgcl.engine.forward import Setup
+from mgcl.engine.forward import EncodedEpisodes, Setup
 from mgcl.metrics import IoUMeter, Scores, count_pixels
 from mgcl.model.fewshot import FewShotNetwork
 from mgcl.model.network import aggregate_shots, average_shots

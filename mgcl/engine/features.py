@@ -4,6 +4,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from typing import Generic, TypeVar
 
+import torch
+
 from mgcl.model.fewshot import Encoded
 
 V = TypeVar("V")
@@ -53,6 +55,24 @@ class Recent(Generic[V]):
 class FeatureStore(Recent[Encoded]):
     """Encoded images, one a key, on the device that encoded them."""
 
-    def __init__(self, limit: int) -> None:
-        """`limit`: bytes in all; 0 keeps nothing."""
+    def __init__(self, limit: int, *, half: bool = False) -> None:
+        """Empty.
+
+        Args:
+            limit: bytes in all; 0 keeps nothing.
+            half: features are rounded to float16, whether they are kept or not.
+        """
         super().__init__(limit, lambda encoded: encoded.nbytes)
+        self._half = half
+
+    def packed(self, encoded: Encoded) -> Encoded:
+        """An encoded image as it is kept."""
+        return _cast(encoded, torch.float16) if self._half else encoded
+
+    def unpacked(self, encoded: Encoded) -> Encoded:
+        """Encoded images as networks compare them."""
+        return _cast(encoded, torch.float32) if self._half else encoded
+
+
+def _cast(encoded: Encoded, dtype: torch.dtype) -> Encoded:
+    return encoded._replace(levels=tuple(level.to(dtype) for level in encoded.levels))

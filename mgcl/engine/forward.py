@@ -2,13 +2,30 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple, overload
 
 import torch
 from torch import Tensor, nn
 
-from mgcl.datasets.episodes import Episode
+from mgcl.datasets.episodes import Episode, Labels
 from mgcl.engine.features import FeatureStore
 from mgcl.model.fewshot import Encoded, FewShotNetwork
+
+
+class EncodedEpisodes(NamedTuple):
+    """A batch of B episodes with K supports each."""
+
+    query: Encoded
+    """B images."""
+    supports: list[Encoded]
+    """K times B images."""
+    labels: Labels
+
+    def part(self, start: int, stop: int) -> "EncodedEpisodes":
+        """Some of the episodes, none where there are none."""
+        images = (encoded.map(lambda x: x[start:stop]) for encoded in (self.query, *self.supports))
+        query, *supports = images
+        return EncodedEpisodes(query, supports, Labels(*(x[start:stop] for x in self.labels)))
 
 
 @dataclass(frozen=True)
@@ -22,19 +39,38 @@ class Setup:
     features: FeatureStore = field(default_factory=lambda: FeatureStore(0))
     """Encoded images that are kept from one evaluation to the next."""
 
-    def move(self, episode: Episode) -> Episode:
-        """An episode batch on the device."""
-        return Episode(*(torch.as_tensor(t).to(self.device, non_blocking=True) for t in episode))
+    @overload
+    def move(self, batch: Episode) -> Episode: ...
 
-    def forward(self, model: nn.Module, episode: Episode) -> Tensor:
-        """Logits (B, K or 1, 2, H, W) of a batch on the device, float32."""
+    @overload
+    def move(self, batch: EncodedEpisodes) -> EncodedEpisodes: ...
+
+    def move(self, batch: Episode | EncodedEpisodes) -> Episode | EncodedEpisodes:
+        """A batch on the device; what is encoded is there already."""
+        if isinstance(batch, EncodedEpisodes):
+            return batch._replace(labels=Labels(*map(self._moved, batch.labels)))
+        return Episode(*(self._moved(torch.as_tensor(t)) for t in batch))
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, non_blocking=True)
+
+    def forward(self, model: nn.Module, batch: Episode | EncodedEpisodes) -> Tensor:
+        """Logits (B, K or 1, 2, H, W) of a batch on the device, float32.
+
+        Args:
+            model: a `FewShotNetwork`, or `Comparing` one for encoded episodes, or a wrapper.
+            batch: on the device.
+        """
+        labels = self.target(batch.labels.supports)
         with self.autocast():
+            if isinstance(batch, EncodedEpisodes):
+                return model(batch.query, batch.supports, support_labels=labels)
             return model(
-                episode.query_image,
-                episode.query_mask_map,
-                episode.support_images,
-                self.target(episode.support_labels),
-                episode.support_mask_maps,
+                batch.query_image,
+                batch.query_mask_map,
+                batch.support_images,
+                support_labels=labels,
+                support_mask_maps=batch.support_mask_maps,
             )
 
     def encode(self, network: FewShotNetwork, images: Tensor, mask_maps: Tensor) -> Encoded:

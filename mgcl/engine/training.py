@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mgcl import distributed
 from mgcl.datasets.episodes import Episode
-from mgcl.engine.forward import Setup
+from mgcl.engine.forward import EncodedEpisodes, Setup
 from mgcl.engine.loss import segmentation_loss, whole_batch
 from mgcl.engine.meter import EpochMeter, TrainingResult
 
@@ -16,7 +16,7 @@ from mgcl.engine.meter import EpochMeter, TrainingResult
 def train_one_epoch(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    batches: Iterable[Episode],
+    batches: Iterable[Episode | EncodedEpisodes],
     meter: EpochMeter,
     *,
     setup: Setup,
@@ -30,7 +30,8 @@ def train_one_epoch(
     Args:
         model: MGCL, or a wrapper of it.
         optimizer: its rates are set already.
-        batches: of 1-shot episodes; of several processes each one's part of them.
+        batches: of 1-shot episodes, encoded if training does not change how images are encoded; of
+            several processes each one's part of them.
         meter: of this epoch; where it was interrupted, `batches` are those that are left.
         setup: device and precision.
         loss: "ce" or "ce+dice".
@@ -44,11 +45,12 @@ def train_one_epoch(
     model.train()
     meter.look_if_due(on_log)  # the last step before an interruption may not be logged yet
     for batch in batches:
-        episode = setup.move(batch)
+        moved = setup.move(batch)
         optimizer.zero_grad(set_to_none=True)
-        value, margin = add_gradients(model, episode, setup=setup, loss=loss, passes=accumulate)
+        value, margin = add_gradients(model, moved, setup=setup, loss=loss, passes=accumulate)
         optimizer.step()
-        meter.add(value, margin, episode.query_label, episode.class_id, batch.episode_id)
+        labels = moved.labels
+        meter.add(value, margin, labels.query, labels.class_ids, batch.labels.episode_ids)
         on_step(meter)
         meter.look_if_due(on_log)
     meter.look(on_log)
@@ -56,21 +58,28 @@ def train_one_epoch(
 
 
 def add_gradients(
-    model: nn.Module, episode: Episode, *, setup: Setup, loss: str, passes: int
+    model: nn.Module,
+    batch: Episode | EncodedEpisodes,
+    *,
+    setup: Setup,
+    loss: str,
+    passes: int,
 ) -> tuple[Tensor, Tensor]:
     """The gradients of a batch's loss, whoever has which part of it and in how many passes.
 
     Returns:
         this process's part of the loss, and (B, H, W) foreground's logit less background's.
     """
-    whole = whole_batch(setup.target(episode.query_label))
-    size = max(1, -(-len(episode.query_label) // passes))
-    parts = list(zip(*(torch.as_tensor(t).split(size) for t in episode), strict=True))
+    count = len(batch.labels.query)
+    whole = whole_batch(setup.target(batch.labels.query))
+    size = max(1, -(-count // passes))
+    starts = range(0, max(1, count), size)  # a process without episodes takes part, too
     values, margins = [], []
-    for i, part in enumerate(map(Episode._make, parts), start=1):
-        with nullcontext() if i == len(parts) else _without_exchange(model):
+    for start in starts:
+        part = batch.part(start, start + size)
+        with nullcontext() if start == starts[-1] else _without_exchange(model):
             logits = setup.forward(model, part)[:, 0]  # (b, 2, H, W)
-            value = segmentation_loss(logits, setup.target(part.query_label), loss, whole)
+            value = segmentation_loss(logits, setup.target(part.labels.query), loss, whole)
             # The processes' gradients are averaged, their parts of the loss add up.
             (distributed.world_size() * value).backward()
         values.append(value.detach())

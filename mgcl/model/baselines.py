@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from mgcl.model.backbone import Backbone
-from mgcl.model.fewshot import Encoded, FewShotNetwork, digest
+from mgcl.model.fewshot import Encoded, FewShotNetwork
 
 
 class EverythingForeground(FewShotNetwork):
@@ -47,9 +47,9 @@ class CosinePrototypes(FewShotNetwork):
         """All levels of the backbone: what is kept of an image serves MGCL, too."""
         return Encoded(tuple(self.backbone(images)), mask_maps)
 
-    def fingerprint(self) -> str:
-        """The backbone's alone."""
-        return digest(self.backbone)
+    def encoders(self) -> Sequence[nn.Module]:
+        """The backbone alone."""
+        return [self.backbone]
 
     def compare(
         self,

@@ -105,12 +105,17 @@ class FewShotNetwork(nn.Module):
         """
         raise NotImplementedError
 
-    def fingerprint(self) -> str:
-        """Equal for networks that encode images alike: a digest of all that `encode` depends on.
+    def encoders(self) -> Sequence[nn.Module]:
+        """The parts that `encode` depends on; unless a subclass knows better, the whole network."""
+        return [self]
 
-        Unless a subclass knows better, that is every number of the network.
-        """
-        return digest(self)
+    def fingerprint(self) -> str:
+        """Equal for networks that encode images alike: a digest of all that `encode` depends on."""
+        return "".join(map(digest, self.encoders()))
+
+    def learns_to_encode(self) -> bool:
+        """Whether training changes what `encode` gives."""
+        return any(p.requires_grad for part in self.encoders() for p in part.parameters())
 
     def tells(self) -> "Presence | None":
         """What tells whether a query shows the class at all; None where nothing was fitted to."""

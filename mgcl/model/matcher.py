@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mgcl.model.backbone import Backbone
-from mgcl.model.fewshot import Encoded, FewShotNetwork, digest
+from mgcl.model.fewshot import Encoded, FewShotNetwork
 from mgcl.model.matching import (
     FITTED_SHOTS,
     TEMPERATURE,
@@ -157,9 +157,9 @@ class Matcher(FewShotNetwork):
         """Each metric's features, of unit length, on the grid of stride 16: (B, C, h, w)."""
         return Encoded(self.describe(self.backbone.taps(images)), mask_maps)
 
-    def fingerprint(self) -> str:
-        """The backbone's and the metrics'; the thresholds have no part in encoding."""
-        return digest(self.backbone) + digest(self.metrics)
+    def encoders(self) -> Sequence[nn.Module]:
+        """The backbone and the metrics; the thresholds have no part in encoding."""
+        return [self.backbone, self.metrics]
 
     def describe(self, taps: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The levels of `encode` from the backbone's five taps."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mgcl.model.backbone import Backbone
 from mgcl.model.fbc import Correlation, Guided, gates, guide
-from mgcl.model.fewshot import Encoded, FewShotNetwork, digest
+from mgcl.model.fewshot import Encoded, FewShotNetwork
 from mgcl.model.mgcd import MGCD
 from mgcl.model.mgfe import mask_ids
 from mgcl.model.pretrained import build_backbone
@@ -99,9 +99,9 @@ class MGCL(FewShotNetwork):
         """The backbone's three levels, stride 8 first."""
         return Encoded(tuple(self.backbone(images)), mask_maps)
 
-    def fingerprint(self) -> str:
-        """The backbone's alone."""
-        return digest(self.backbone)
+    def encoders(self) -> Sequence[nn.Module]:
+        """The backbone alone."""
+        return [self.backbone]
 
     def compare(
         self,

@@ -45,6 +45,10 @@ class ResidualMGCL(FewShotNetwork):
             matched = self.matcher.describe(taps)
         return Encoded((*matched, *taps[::2]), mask_maps)
 
+    def encoders(self) -> Sequence[nn.Module]:
+        """The matcher's."""
+        return self.matcher.encoders()
+
     def fingerprint(self) -> str:
         """The matcher's, under a name of its own: MGCL's levels come on top."""
         return f"residual {self.matcher.fingerprint()}"

@@ -1,12 +1,31 @@
 """A model that several processes train together, each on its part of every batch."""
 
 import inspect
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mgcl import distributed
+from mgcl.model.fewshot import Encoded, FewShotNetwork
+
+
+class Comparing(nn.Module):
+    """The part of a network that encoded images go through."""
+
+    def __init__(self, network: FewShotNetwork) -> None:
+        """`network`: whose `encode` no training changes."""
+        super().__init__()
+        self.network = network
+
+    def forward(
+        self, query: Encoded, supports: Sequence[Encoded], *, support_labels: Tensor
+    ) -> Tensor:
+        """As `FewShotNetwork.compare`, at the labels' size (H, W)."""
+        H, W = support_labels.shape[2:]
+        return self.network.compare(query, supports, support_labels, query.mask_map, (H, W))
 
 
 def in_parallel(model: nn.Module, device: torch.device) -> nn.Module:
@@ -33,19 +52,10 @@ class _MayBeEmpty(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(
-        self,
-        query_image: Tensor,
-        query_mask_map: Tensor,
-        support_images: Tensor,
-        support_labels: Tensor,
-        support_mask_maps: Tensor,
-    ) -> Tensor:
-        """As `MGCL.forward`."""
-        B, K, _, H, W = support_images.shape
+    def forward(self, *images: Any, support_labels: Tensor, **more: Tensor) -> Tensor:
+        """As the model's, with (B, K, H, W) `support_labels`."""
+        B, K, H, W = support_labels.shape
         if B:
-            return self.model(
-                query_image, query_mask_map, support_images, support_labels, support_mask_maps
-            )
+            return self.model(*images, support_labels=support_labels, **more)
         touched = [p.sum() for p in self.parameters() if p.requires_grad]
         return torch.stack(touched).sum().float().expand(0, K, 2, H, W)

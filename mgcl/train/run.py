@@ -1,9 +1,10 @@
 """A training run on disk: its network and optimiser, its log, its checkpoints, where it stands."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -11,18 +12,22 @@ from mgcl import console, distributed
 from mgcl.build import build_network, build_setup, resolve_threshold
 from mgcl.config import Config, to_toml
 from mgcl.config.compare import compared_constants
-from mgcl.datasets.episodes import Episode
+from mgcl.datasets.episodes import Episode, EpisodeDataset
 from mgcl.datasets.fingerprint import NO_FACTS, Facts
 from mgcl.datasets.loader import epoch_batches, load_parts
 from mgcl.datasets.origin import describe, read_origin
 from mgcl.datasets.sets import EpisodeSet, benchmark, validation_class_ids
+from mgcl.engine.encoding import encode_parts
+from mgcl.engine.forward import EncodedEpisodes
 from mgcl.engine.meter import EpochMeter, LossNotFiniteError, TrainingResult
 from mgcl.engine.optim import build_optimizer
 from mgcl.files import copy_file, lock, remove_leftovers, write_text
 from mgcl.train import resume, tensorboard
 from mgcl.train.interrupt import Interrupted, Signals
 from mgcl.train.log import RunLog
-from mgcl.train.parallel import in_parallel
+from mgcl.train.parallel import Comparing, in_parallel
+
+T = TypeVar("T")
 
 
 class Run:
@@ -58,9 +63,11 @@ class Run:
         self._lock = lock(self.folder / ".lock") if distributed.is_main() else None
         self.log = self._open_log(start)
         self.bar = console.progress((), disable=True)  # of the epoch
+        self._encodes_once = not self.model.learns_to_encode()
+        trained: Any = Comparing(self.model) if self._encodes_once else self.model
         # torch.compile leaves the module as it is: the wrapper shares its parameters.
-        forward: Any = torch.compile(self.model) if recipe.compile else self.model
-        self.forward = in_parallel(forward, device)
+        trained = torch.compile(trained) if recipe.compile else trained
+        self.forward = in_parallel(trained, device)
 
     def _open_log(self, start: resume.Start) -> RunLog:
         """The log as of the start, which tells the constants and what has changed of them."""
@@ -112,7 +119,7 @@ class Run:
         if self._lock:
             self._lock.release()
 
-    def epochs(self, training: EpisodeSet) -> Iterator[Iterator[Episode]]:
+    def epochs(self, training: EpisodeSet) -> Iterator[Iterator[Episode | EncodedEpisodes]]:
         """The batches of each epoch that is left, on a progress bar; loaders work ahead."""
         train = self.config.train
         self._size = len(training.ids) // train.epochs
@@ -124,13 +131,9 @@ class Run:
         )
         if not epochs:
             return
-        loader = load_parts(
-            training.dataset,
-            [batch for batches in epochs for batch in batches],
-            workers=self.config.data.workers,
-        )
         steps = -(-self._size // train.batch_size)
-        for batches in epochs:
+        loaded = self._loaded(training.dataset, epochs)
+        for batches, loader in zip(epochs, loaded, strict=True):
             self.bar = console.progress(
                 self._counted(batches, loader),
                 desc=f"epoch {self.state.epoch + 1}/{train.epochs}",
@@ -140,10 +143,22 @@ class Run:
             )
             yield iter(self.bar)
 
-    def _counted(self, batches: list[list[int]], loader: Iterator[Episode]) -> Iterator[Episode]:
-        for self._batch, episode in zip(batches, loader, strict=False):
+    def _loaded(
+        self, dataset: EpisodeDataset, epochs: list[list[list[int]]]
+    ) -> Iterator[Iterator[Episode] | Iterator[EncodedEpisodes]]:
+        """What loads the batches of each epoch."""
+        workers = self.config.data.workers
+        if not self._encodes_once:
+            batches = [batch for batches in epochs for batch in batches]
+            yield from itertools.repeat(load_parts(dataset, batches, workers=workers), len(epochs))
+            return
+        for batches in epochs:  # a validation between them changes what is kept
+            yield encode_parts(self.model, dataset, batches, setup=self.setup, workers=workers)
+
+    def _counted(self, batches: list[list[int]], loader: Iterator[T]) -> Iterator[T]:
+        for self._batch, episodes in zip(batches, loader, strict=False):
             self.state.seen += len(self._batch)
-            yield episode
+            yield episodes
 
     def meter(self, class_ids: Sequence[int]) -> EpochMeter:
         """The meter of the epoch that begins, or that goes on where it was interrupted."""

@@ -31,7 +31,7 @@ def validate(run: Run, heldout: EpisodeSet, validation: EpisodeSet) -> None:
         fit_thresholds(run.model, heldout, run.config, run.setup)
     calibration = _evaluated(run, heldout)
     scored = calibration if validation is heldout else _evaluated(run, validation)
-    if any(weight.requires_grad for weight in run.model.backbone.parameters()):
+    if run.model.learns_to_encode():
         run.setup.features.clear()  # of weights that will not come again
     run.state.threshold = calibration.best_threshold()
     _log(run, calibration, scored, run.state.threshold)

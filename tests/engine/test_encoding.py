@@ -8,7 +8,7 @@ import torch
 from mgcl.datasets.episodes import EpisodeDataset, EpisodeSpec, ListPlan
 from mgcl.datasets.lists import Entry
 from mgcl.datasets.samples import Sample
-from mgcl.engine.encoding import EncodedLoader
+from mgcl.engine.encoding import EncodedLoader, by_class, encode_parts
 from mgcl.engine.evaluation import Evaluation, evaluate
 from mgcl.engine.features import FeatureStore, Recent
 from mgcl.engine.forward import Setup
@@ -53,7 +53,8 @@ def episodes(shots: int = 2) -> tuple[EpisodeDataset, Memory]:
 
 def run(dataset, model, setup, *, batch_size: int = 2) -> Evaluation:
     ids = range(IMAGES)
-    loader = EncodedLoader(model, dataset, ids, setup=setup, batch_size=batch_size, workers=0)
+    batches = by_class(dataset, ids, batch_size)
+    loader = EncodedLoader(model, dataset, batches, setup=setup, workers=0)
     assert len(loader) == -(-IMAGES // batch_size)
     return evaluate(model, loader, ids, (0, 1), setup=setup)
 
@@ -78,12 +79,13 @@ def test_the_counts_are_the_same_to_the_pixel_however_many_images_are_kept(room)
 
 def test_logits_of_kept_images_are_those_of_all_encoded_anew_to_the_bit():
     model, (dataset, _) = tiny_networks()[0], episodes()
-    given = {"network": model, "dataset": dataset, "ids": range(IMAGES)}
+    batches = by_class(dataset, range(IMAGES), 2)
+    given = {"network": model, "dataset": dataset, "batches": batches}
     found = []
     with torch.inference_mode():
         for limit in (0, 3 * size(model), 2**30):
             setup = Setup(CPU, features=FeatureStore(limit))
-            loader = EncodedLoader(**given, setup=setup, batch_size=2, workers=0)
+            loader = EncodedLoader(**given, setup=setup, workers=0)
             batches = list(loader) + list(loader)
             found.append([setup.compare(model, *b[:2], b[2].supports, (64, 64)) for b in batches])
     for nothing, some, everything in zip(*found, strict=True):
@@ -93,9 +95,8 @@ def test_logits_of_kept_images_are_those_of_all_encoded_anew_to_the_bit():
 def test_memory_stays_within_the_limit():
     model, (dataset, _) = tiny_networks()[0], episodes()
     store = FeatureStore(5 * size(model) + 1)
-    for _ in EncodedLoader(
-        model, dataset, range(IMAGES), setup=Setup(CPU, features=store), batch_size=2, workers=0
-    ):
+    batches, setup = by_class(dataset, range(IMAGES), 2), Setup(CPU, features=store)
+    for _ in EncodedLoader(model, dataset, batches, setup=setup, workers=0):
         assert 0 < store.total <= store.limit
 
 
@@ -159,6 +160,33 @@ def test_a_query_may_be_a_support_of_its_batch():
     one, two = Entry("val", "0", 0), Entry("val", "2", 0)
     specs = [EpisodeSpec(one, (two, two)), EpisodeSpec(two, (one, one))]
     dataset = EpisodeDataset(source, specs.__getitem__)
-    (batch,) = EncodedLoader(model, dataset, [0, 1], setup=Setup(CPU), batch_size=2, workers=0)
+    (batch,) = EncodedLoader(model, dataset, [[0, 1]], setup=Setup(CPU), workers=0)
     assert sorted(source.loaded) == ["0", "2"]
     assert torch.equal(batch.query.levels[0].flip(0), batch.supports[1].levels[0])
+
+
+def test_rounded_features_take_half_the_memory_and_are_the_same_kept_or_not():
+    model, (dataset, _) = tiny_networks()[0], episodes()
+    batches, found, total = by_class(dataset, range(IMAGES), 2), [], []
+    for limit, half in (2**30, False), (2**30, True), (0, True):
+        setup = Setup(CPU, features=FeatureStore(limit, half=half))
+        loaded = [*EncodedLoader(model, dataset, batches, setup=setup, workers=0)]
+        found.append(torch.cat([batch.query.levels[0] for batch in loaded]))
+        total.append(setup.features.total)
+    exact, kept, anew = found
+    maps = IMAGES * SIDE**2
+    assert 2 * (total[1] - maps) == total[0] - maps and total[2] == 0
+    assert kept.dtype == torch.float32 and torch.equal(kept, anew)
+    assert torch.equal(kept, exact.half().float()) and not torch.equal(kept, exact)
+
+
+def test_an_epoch_of_frozen_training_decodes_each_image_once():
+    model, (dataset, source) = tiny_networks()[0], episodes(shots=1)
+    setup = Setup(CPU, features=FeatureStore(2**30))
+    for _ in range(2):
+        for batch in encode_parts(model, dataset, [[3, 1, 0], [7]], setup=setup, workers=0):
+            assert not batch.query.levels[0].is_inference()
+    wanted = {
+        e.name for i in (0, 1, 3, 7) for e in (dataset.plan(i).query, *dataset.plan(i).supports)
+    }
+    assert sorted(source.loaded) == sorted(wanted)

@@ -9,9 +9,8 @@ from torch import nn
 
 from mgcl import distributed
 from mgcl.datasets.episodes import Episode, Labels
-from mgcl.engine.encoding import EncodedEpisodes
 from mgcl.engine.evaluation import THRESHOLDS, Evaluation, evaluate
-from mgcl.engine.forward import Setup
+from mgcl.engine.forward import EncodedEpisodes, Setup
 from mgcl.engine.loss import segmentation_loss
 from mgcl.engine.meter import EpochMeter, LossNotFiniteError
 from mgcl.engine.training import train_one_epoch

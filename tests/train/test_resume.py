@@ -20,6 +20,7 @@ from mgcl import checkpoint
 from mgcl.config import Config, with_values
 from mgcl.engine import evaluation, training
 from mgcl.files import keep_as
+from mgcl.model.network import MGCL, build_model
 from mgcl.train import interrupt, resume
 from mgcl.train.interrupt import Signals
 from tests.kill_loop import differences, left_behind
@@ -49,14 +50,19 @@ class Telling:
 
 
 def stopped(
-    pipeline: Pipeline, folder: Path, where: str, call: int, number: signal.Signals
+    pipeline: Pipeline,
+    folder: Path,
+    where: str,
+    call: int,
+    number: signal.Signals,
+    **constants: Any,
 ) -> dict[str, Any]:
     """Train until told to stop in a call of a function of the engine; what last.pt says then."""
     module = next(m for m in (training, evaluation) if hasattr(m, where))
     with pytest.MonkeyPatch.context() as patch:
         told = Telling(getattr(module, where), call, number)
         patch.setattr(module, where, told)
-        assert in_process(pipeline, folder) == interrupt.STATUS == 75
+        assert in_process(pipeline, folder, **constants) == interrupt.STATUS == 75
     return checkpoint.load(folder / "last.pt")
 
 
@@ -92,6 +98,29 @@ def test_a_run_stopped_four_times_ends_as_an_undisturbed_one_to_the_bit(pipeline
     folder, _ = torn_apart
     assert differences(left_behind(folder), left_behind(pipeline.folder)) == []
     assert not list(folder.rglob("*.tmp"))
+
+
+def test_a_frozen_run_reads_features_and_ends_the_same_to_the_bit_kept_or_not_stopped_or_not(
+    pipeline, tmp_path, monkeypatch
+):
+    frozen = {"train_freeze_backbone": "true", "train_epochs": 3}
+    encoded = []
+    encode = MGCL.encode
+    monkeypatch.setattr(
+        MGCL, "encode", lambda self, *given: encoded.append(len(given[0])) or encode(self, *given)
+    )
+    assert in_process(pipeline, tmp_path / "kept", **frozen) == 0
+    kept = sum(encoded)
+    encoded.clear()
+    assert in_process(pipeline, tmp_path / "anew", run_features_gib=0, **frozen) == 0
+    assert sum(encoded) > kept
+    stopped(pipeline, tmp_path / "stopped", "segmentation_loss", 5, signal.SIGTERM, **frozen)
+    assert in_process(pipeline, tmp_path / "stopped", data_workers=2, **frozen) == 0
+    found, *others = (left_behind(tmp_path / name) for name in ("kept", "anew", "stopped"))
+    assert [differences(found, other) for other in others] == [[], []]
+    learned, start = found["last"]["model"], build_model("efficientnet_lite0").state_dict()
+    same = {name.split(".")[0]: torch.equal(learned[name], start[name]) for name in learned}
+    assert same == {"backbone": True, "segmentation_head": False}
 
 
 def test_a_second_interrupt_ends_at_once(capfd):
