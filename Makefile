@@ -26,7 +26,7 @@ lint: setup
 
 setup: .venv/installed
 
-.venv/installed: requirements.txt requirements-lite.txt requirements-dev.txt
+.venv/installed: requirements.txt requirements-lite.txt requirements-page.txt requirements-dev.txt
 	$(PYTHON) -m venv .venv
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@

@@ -17,6 +17,7 @@ COMMANDS = {
     "prepare": "make a benchmark from downloads or one's own images",
     "check": "name everything that is wrong with a data set",
     "predict": "segment images by example",
+    "page": "mark, find and correct in the browser",
     "visualize": "draw an episode before and after mask guidance",
     "sweep": "all folds, seeds and ablations, with the field's table",
     "masks show": "overlays and a summary of mask maps",
@@ -91,6 +92,10 @@ def find(name: str) -> Callable[[list[str]], int]:
             from mgcl.predict.command import main as predict
 
             return predict
+        case "page":
+            from mgcl.page.command import main as page
+
+            return page
         case "visualize":
             from mgcl.visualize.command import main as visualize
 

@@ -16,7 +16,7 @@ FILES = sorted([*REPOSITORY.glob("mgcl/**/*.py"), *REPOSITORY.glob("main_*.py")]
 FLOORS: list[set[str]] = [
     {"mgcl.__main__"},
     {"main_0_extract_masks", "main_1_mgcl_train", "main_2_mgcl_test"},
-    {"mgcl.sweep"},
+    {"mgcl.page", "mgcl.sweep"},
     {"mgcl.predict", "mgcl.report", "mgcl.train"},
     {"mgcl.visualize"},
     {"mgcl.build"},

@@ -51,6 +51,7 @@ SHORT = {
 # Only parsed: a part of the command, and why.
 PARSED = {
     "torchrun ": "starts further processes; tests/test_distributed.py does so",
+    "mgcl.page": "serves until Ctrl-C; tests/page/test_page.py drives it in a browser",
     "mgcl.sweep ": "many trainings; tests/test_sweep.py runs a small one",
     "benchmarks.": "measures for minutes",
     "-m tests.": "searches for mistakes for minutes",

@@ -201,7 +201,7 @@ class Finder:
                 query = self.encode(batch.images, batch.maps)
                 if tells is not None:
                     shown[:, batch.columns] = self._presence(tells, query)
-                for c, margins in enumerate(self._margins(query, window)):  # (B, K, side, side)
+                for c, margins in enumerate(self.margins(query, window)):  # (B, K, side, side)
                     if c == len(pending):
                         size = (margins.shape[1], window, lefts[-1] + window)
                         pending.append(down.new_zeros(size))
@@ -275,7 +275,7 @@ class Finder:
             batches.append(_Batch(row, chosen, parts, maps))
         return batches
 
-    def _margins(self, query: Encoded, window: int) -> Iterator[Tensor]:
+    def margins(self, query: Encoded, window: int) -> Iterator[Tensor]:
         """Log-odds of each class in a batch of windows: (B, K, window, window)."""
         for voters in self._classes.values():
             labels = voters.labels.expand(len(query.mask_map), -1, -1, -1)

@@ -11,7 +11,7 @@ from mgcl.files import read_text
 from mgcl.images.find import find_files
 from mgcl.images.read import SUFFIXES
 from mgcl.masks.store import MaskStore, is_store
-from mgcl.predict.results import KINDS, OVERVIEW, WORK
+from mgcl.predict.results import FACTS, KINDS, OVERVIEW, WORK
 
 LABEL_FOLDERS = ("labels", "masks", "label", "mask", "annotations")
 LABEL_ENDINGS = ("_label", "_mask", "_labels", "-label", "-mask")
@@ -51,7 +51,7 @@ def find_queries(
             if path not in seen:
                 seen.add(path)
                 name = path.relative_to(root) if root.is_dir() else Path(path.name)
-                queries[_free_name(name, taken)] = path
+                queries[free_name(name, taken)] = path
     return queries
 
 
@@ -72,13 +72,18 @@ def _search(word: str, made: Sequence[Path], labels: Collection[Path]) -> list[P
     """Images below a folder, or of a pattern, but labels and those that an earlier run made."""
     folder = Path(word)
     if folder.is_dir():
-        paths = find_files(folder, skip=is_store).images
+        paths = find_files(folder, skip=_made).images
         paths = [p for p in paths if not _is_label(p, folder, {q.stem for q in paths})]
     else:
         paths = sorted(map(Path, glob.glob(word, recursive=True)))
         paths = [p for p in paths if p.suffix.lower() in SUFFIXES and p.is_file()]
     paths = [p for p in paths if p.resolve() not in labels]
     return [p for p in paths if not any(p.resolve().is_relative_to(place) for place in made)]
+
+
+def _made(folder: Path) -> bool:
+    """Whether a folder holds mask maps or results."""
+    return is_store(folder) or (folder / FACTS).exists()
 
 
 def _is_label(path: Path, root: Path, stems: Collection[str]) -> bool:
@@ -90,7 +95,7 @@ def _is_label(path: Path, root: Path, stems: Collection[str]) -> bool:
     return beside or any(part.casefold() in LABEL_FOLDERS for part in folders)
 
 
-def _free_name(path: Path, taken: set[str]) -> str:
+def free_name(path: Path, taken: set[str]) -> str:
     """A name for a file's results; letters of either case are one, as some file systems have it."""
     plain = path.with_suffix("").as_posix()
     numbered = (f"{plain}_{number}" for number in itertools.count(2))

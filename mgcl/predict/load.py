@@ -76,6 +76,7 @@ def load_network(
             model={"head": "matcher", "metric": "untrained", "backbone": BACKBONE},
             masks={"generator": masks or "superpixels"},
             test={"threshold": 0.5},
+            data={"ignore_label": 255},
         )
         model = build_network(constants)
     else:

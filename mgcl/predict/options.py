@@ -40,7 +40,7 @@ def _inputs(group: argparse._ArgumentGroup) -> None:
     text = "attribute of vector files that holds the class (left out: class, label, name, ...)"
     add("--field", metavar="NAME", help=text)
     text = "bands to show as red, green and blue, such as 4,3,2 (left out: as the file says)"
-    add("--bands", type=_bands, metavar="R,G,B", help=text)
+    add("--bands", type=parse_bands, metavar="R,G,B", help=text)
     text = "windows that one support image gives at most (%(default)s)"
     add("--max-windows", type=int, default=16, metavar="N", help=text)
 
@@ -92,7 +92,8 @@ def _label_id(word: str) -> int | str:
     return int(word) if word.isdecimal() else word
 
 
-def _bands(word: str) -> tuple[int, ...]:
+def parse_bands(word: str) -> tuple[int, ...]:
+    """One band or three, "4,3,2"."""
     if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*,[1-9]\d*)?", word):
         raise argparse.ArgumentTypeError(f"{word!r}: give one band or three, such as 4,3,2")
     return tuple(int(part) for part in word.split(","))

@@ -103,39 +103,51 @@ class Run:
             )
             if len(mine) < rows and store.missing(range(rows)):
                 return False
-            self._write(name, path, raster, store, rows, facts | {"window": window})
+            facts |= {"window": window}
+            write_query(self.results, self.style, name, raster, store, rows, facts)
         store.remove()
         return True
 
-    def _write(
-        self,
-        name: str,
-        path: Path,
-        raster: Raster,
-        store: BandStore,
-        rows: int,
-        facts: dict[str, Any],
-    ) -> None:
-        grid = Grid(raster.height, raster.width, raster.crs, raster.transform)
-        files = paths_of(self.results.folder, name, grid, self.style)
-        written = write_results(store, rows, grid, files, self.style)
-        parts = finish(store, rows, grid.width, vote_share=self.style.vote_share)
-        tile = thumbnail(*quick_look(parts, grid), self.style.colours)
-        folder = self.results.folder
-        record = {
-            "name": name,
-            "image": str(path),
-            "window": facts.pop("window"),
-            "facts": facts,
-            "size": [raster.height, raster.width],
-            "placed": grid.placed,
-            "unit": written.tally.unit,
-            "objects": written.tally.objects,
-            "area": written.tally.area,
-            "files": {k: f.relative_to(folder).as_posix() for k, f in written.files.items()},
-        }
-        self.results.finish(name, record, tile)
-        console.say(sentence(record))
+
+def write_query(
+    results: Results,
+    style: Style,
+    name: str,
+    raster: Raster,
+    store: BandStore,
+    rows: int,
+    facts: dict[str, Any],
+) -> None:
+    """Write all results of a query whose bands are finished, and say what was found.
+
+    Args:
+        results: which were begun.
+        style: what is written.
+        name: of the query.
+        raster: the query.
+        store: with the bands of all `rows`.
+        rows: of windows.
+        facts: what the results depend on; the side of a window among them.
+    """
+    grid = Grid(raster.height, raster.width, raster.crs, raster.transform)
+    files = paths_of(results.folder, name, grid, style)
+    written = write_results(store, rows, grid, files, style)
+    parts = finish(store, rows, grid.width, vote_share=style.vote_share)
+    tile = thumbnail(*quick_look(parts, grid), style.colours)
+    record = {
+        "name": name,
+        "image": str(raster.path),
+        "window": facts.pop("window"),
+        "facts": facts,
+        "size": [raster.height, raster.width],
+        "placed": grid.placed,
+        "unit": written.tally.unit,
+        "objects": written.tally.objects,
+        "area": written.tally.area,
+        "files": {k: f.relative_to(results.folder).as_posix() for k, f in written.files.items()},
+    }
+    results.finish(name, record, tile)
+    console.say(sentence(record))
 
 
 def _stamp(path: Path) -> dict[str, int]:

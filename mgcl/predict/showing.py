@@ -73,24 +73,33 @@ class Cutter:
         examples: dict[str, list[Example]] = {c.name: [] for c in supports.classes}
         for c in supports.classes:
             for given in c.supports:
+                if given.label_id is None:
+                    given = given.model_copy(update={"label_id": c.label_id})
                 for name, example in self._windows(given, c.name):
                     examples[name or c.name].append(example)
+            for given in c.negatives:
+                examples[c.name] += self._against(given)
         for given in supports.mixed:
             for name, example in self._windows(given, None):
                 examples.setdefault(name or ONE_CLASS, []).append(example)
         for given in supports.negatives:
-            for _, example in self._windows(given, ONE_CLASS):
-                label = example.label  # without a label file the whole window shows no class
-                label = label if given.label is None else np.where(label == 1, 0, 255)
-                against = example._replace(label=label.astype(np.uint8))
-                for shown in examples.values():
-                    shown.append(against)
+            against = self._against(given)
+            for shown in examples.values():
+                shown += against
         for name, shown in examples.items():
             if not any((example.label == 1).any() for example in shown):
                 raise ValueError(f"no support shows {name}")
             if len(shown) > MAX_SUPPORTS:
                 raise ValueError(f"{len(shown)} windows show {name}: at most {MAX_SUPPORTS} can")
         return Shown(examples, self.said, self.metres)
+
+    def _against(self, given: Given) -> list[Example]:
+        """Windows of what does not show the class: all of them, or what the label marks."""
+        found = [example for _, example in self._windows(given, ONE_CLASS)]
+        if given.label is None:
+            return found
+        labels = [np.where(e.label == 1, 0, 255).astype(np.uint8) for e in found]
+        return [e._replace(label=label) for e, label in zip(found, labels, strict=True)]
 
     def _windows(self, given: Given, name: str | None) -> Iterator[tuple[str, Example]]:
         """(class, window) of an image; the class is "" where the file names none."""

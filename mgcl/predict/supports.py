@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from mgcl import console
 from mgcl.files import read_text, write_text
 from mgcl.images.read import SUFFIXES as IMAGES
 from mgcl.predict import vectors
@@ -56,8 +57,12 @@ class ClassOf(Section):
     """Also that of its features in vector files; if none has it, all are meant."""
     colour: Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")] | None = None
     """In maps and pictures."""
+    label_id: int | None = None
+    """Its id in label pictures that are not told another."""
     supports: list[Given] = []
     """At least one that shows the class."""
+    negatives: list[Given] = []
+    """Images that do not show it; where they have a label, what that marks does not."""
 
 
 class Supports(Section):
@@ -82,7 +87,7 @@ class Supports(Section):
 
     def all_given(self) -> list[Given]:
         """Of all classes, in the order of the file."""
-        of_classes = [given for c in self.classes for given in c.supports]
+        of_classes = [given for c in self.classes for given in (*c.supports, *c.negatives)]
         return [*of_classes, *self.mixed, *self.negatives]
 
     def files(self) -> list[Path]:
@@ -130,6 +135,11 @@ def read_supports(path: Path) -> Supports:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ValueError(f"{path}: {where}: {first['msg'].lower()}") from None
+    empty = [c.name for c in found.classes if not c.supports]
+    if empty and len(empty) < len(found.classes):
+        console.warn(f"{path}: left out, without supports: {', '.join(empty)}")
+        named = [c for c in found.classes if c.supports]
+        found = found.model_copy(update={"classes": named})
     return checked(_below(found, path.parent), path)
 
 
@@ -161,7 +171,10 @@ def _below(found: Supports, folder: Path) -> Supports:
             for g in given
         ]
 
-    classes = [c.model_copy(update={"supports": moved(c.supports)}) for c in found.classes]
+    classes = [
+        c.model_copy(update={"supports": moved(c.supports), "negatives": moved(c.negatives)})
+        for c in found.classes
+    ]
     negatives, mixed = moved(found.negatives), moved(found.mixed)
     return found.model_copy(update={"classes": classes, "negatives": negatives, "mixed": mixed})
 

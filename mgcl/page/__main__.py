@@ -1,0 +1,9 @@
+"""Mark, find and correct in a page: `python -m mgcl.page FOLDER`."""
+
+import sys
+
+from mgcl import console
+from mgcl.page.command import main
+
+if __name__ == "__main__":
+    sys.exit(console.run(main))
