@@ -51,7 +51,8 @@ SHORT = {
 # Only parsed: a part of the command, and why.
 PARSED = {
     "torchrun ": "starts further processes; tests/test_distributed.py does so",
-    "mgcl.page": "serves until Ctrl-C; tests/page/test_page.py drives it in a browser",
+    "mgcl-page/project.toml": "what a user marked; tests/page/test_search.py runs one",
+    "mgcl.page ": "serves until Ctrl-C; tests/page/test_page.py drives it in a browser",
     "mgcl.sweep ": "many trainings; tests/test_sweep.py runs a small one",
     "benchmarks.": "measures for minutes",
     "-m tests.": "searches for mistakes for minutes",
