@@ -72,7 +72,7 @@ def _search(word: str, made: Sequence[Path], labels: Collection[Path]) -> list[P
     """Images below a folder, or of a pattern, but labels and those that an earlier run made."""
     folder = Path(word)
     if folder.is_dir():
-        paths = find_files(folder, skip=_made).images
+        paths = find_files(folder, skip=lambda inner: _made(inner, folder)).images
         paths = [p for p in paths if not _is_label(p, folder, {q.stem for q in paths})]
     else:
         paths = sorted(map(Path, glob.glob(word, recursive=True)))
@@ -81,9 +81,9 @@ def _search(word: str, made: Sequence[Path], labels: Collection[Path]) -> list[P
     return [p for p in paths if not any(p.resolve().is_relative_to(place) for place in made)]
 
 
-def _made(folder: Path) -> bool:
-    """Whether a folder holds mask maps or results."""
-    return is_store(folder) or (folder / FACTS).exists()
+def _made(folder: Path, root: Path) -> bool:
+    """Whether a folder below the root holds mask maps or results."""
+    return is_store(folder) or (folder != root and (folder / FACTS).exists())
 
 
 def _is_label(path: Path, root: Path, stems: Collection[str]) -> bool:
