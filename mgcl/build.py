@@ -36,7 +36,8 @@ def build_network(config: Config) -> MGCL | Matcher | ResidualMGCL:
     keep_freed_memory()
     if config.model.head == "matcher":
         backbone = build_backbone(config.model.backbone, config.model.weights)
-        return Matcher(backbone, trained=config.model.metric == "trained")
+        trained = config.model.metric == "trained"
+        return Matcher(backbone, trained=trained, turns=config.model.turns)
     if config.model.head == "mgcl+matcher":
         backbone = build_backbone(config.model.backbone, config.model.weights)
         head = SegmentationHead(
@@ -44,7 +45,7 @@ def build_network(config: Config) -> MGCL | Matcher | ResidualMGCL:
             background=config.model.background,
             decoder_masks=config.model.decoder_masks,
         )
-        return ResidualMGCL(backbone, head)
+        return ResidualMGCL(backbone, head, turns=config.model.turns)
     model = build_model(
         config.model.backbone,
         config.model.weights,

@@ -63,6 +63,7 @@ def encode_pool(
         class_ids: the training classes, 0-based; all others are background, as in training.
         setup: device and precision.
     """
+    network.eval()
     wanted = torch.tensor(class_ids) + 1
     parts = []
     for batch in loader:

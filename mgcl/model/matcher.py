@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mgcl.model.adaptation import adapt
 from mgcl.model.backbone import Backbone
 from mgcl.model.fewshot import Encoded, FewShotNetwork
 from mgcl.model.matching import (
@@ -69,6 +70,7 @@ class Metric(nn.Module):
         return unit(torch.cat(chosen, dim=1) * scale[:, None])
 
 
+TURNS = 4  # of a quarter: from above nothing is up
 START = 0.08  # best for untrained EfficientNet-Lite0 on iSAID training classes: 0.05 to 0.10
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.9, 0.98)
 STEP = 4  # pixels of the map between those that its statistics are taken from
@@ -129,14 +131,21 @@ class EpisodeThreshold(nn.Module):
 
 
 class Matcher(FewShotNetwork):
-    """Frozen features matched by one or more metrics, whose scores are averaged."""
+    """Frozen features matched by one or two metrics, whose scores several supports average."""
 
     pools = True
 
-    def __init__(self, backbone: Backbone, *, trained: bool = False) -> None:
-        """Without `trained` nothing is trained; with it a second metric, which `main_1` trains."""
+    def __init__(self, backbone: Backbone, *, trained: bool = False, turns: int = TURNS) -> None:
+        """Nothing fitted yet.
+
+        Args:
+            backbone: it is frozen.
+            trained: with a second metric, which `main_1` trains.
+            turns: quarter turns of each image, whose features are averaged.
+        """
         super().__init__()
         self.backbone = backbone.requires_grad_(False)
+        self.turns = turns
         self._starts = [UNTRAINED, TRAINED] if trained else [UNTRAINED]
         metrics = [Metric(weights, backbone.tap_channels) for weights in self._starts]
         self.metrics = nn.ModuleList(metrics)
@@ -154,12 +163,26 @@ class Matcher(FewShotNetwork):
         return self
 
     def encode(self, images: Tensor, mask_maps: Tensor) -> Encoded:
-        """Each metric's features, of unit length, on the grid of stride 16: (B, C, h, w)."""
-        return Encoded(self.describe(self.backbone.taps(images)), mask_maps)
+        """Each metric's features, of unit length, on the grid of stride 16: (B, C, h, w).
+
+        In training those of the image as it is: four times as fast, and the metric serves both.
+        """
+        taps = self.backbone.taps(images)
+        return Encoded(
+            self.describe(taps if self.training else self.averaged(images, taps)), mask_maps
+        )
 
     def encoders(self) -> Sequence[nn.Module]:
         """The backbone and the metrics; the thresholds have no part in encoding."""
         return [self.backbone, self.metrics]
+
+    def averaged(self, images: Tensor, taps: Sequence[Tensor]) -> list[Tensor]:
+        """Sums of the taps of the images and of their turns, turned back; only direction counts."""
+        found = list(taps)
+        for turn in range(1, self.turns):
+            turned = self.backbone.taps(images.rot90(turn, (2, 3)))
+            found = [x + y.rot90(-turn, (2, 3)) for x, y in zip(found, turned, strict=True)]
+        return found
 
     def describe(self, taps: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The levels of `encode` from the backbone's five taps."""
@@ -213,6 +236,25 @@ class Matcher(FewShotNetwork):
         margin = F.interpolate(grid[:, None], size=size, mode="bilinear", align_corners=False)
         return torch.stack([-margin / 2, margin / 2], dim=2)
 
+    def _match(
+        self, query: Encoded, supports: Sequence[Encoded], support_labels: Tensor, place: int
+    ) -> Tensor:
+        """By one metric, adapted to several supports where it is the trained one: (B, n)."""
+        cells, features, *shares = side_by_side(query, supports, support_labels, place)
+        if place == 0 or len(supports) == 1:
+            return match(cells, features, *shares)
+        one = all(len(s.mask_map) == 1 for s in supports)  # that serve all queries: adapted once
+        one = one and bool((support_labels == support_labels[:1]).all())
+        grid = (supports[0].levels[place].shape[2], supports[0].levels[place].shape[3])
+        K, B = len(supports), 1 if one else len(cells)
+        factors = adapt(
+            features[:B].unflatten(2, (K, *grid)).transpose(1, 2),
+            *(share[:B].unflatten(1, (K, *grid)) for share in shares),
+            scale=self.scale_weight.exp(),
+            bias=self.scale_bias,
+        )[..., None]
+        return match(unit(cells * factors), unit(features * factors), *shares)
+
     def score(
         self,
         query: Encoded,
@@ -221,12 +263,14 @@ class Matcher(FewShotNetwork):
         query_mask_map: Tensor,
         size: tuple[int, int],
     ) -> tuple[Tensor, Tensor]:
-        """The map (B, *size), whose values are comparable, and its (B, S) statistics."""
+        """The map (B, *size), whose values are comparable, and its (B, S) statistics.
+
+        One support is compared by the last metric alone: on classes that it was not trained on the
+        sum is no better, and takes twice as long.
+        """
+        places = range(len(self.metrics)) if len(supports) > 1 else [len(self.metrics) - 1]
         scores = torch.stack(
-            [
-                match(*side_by_side(query, supports, support_labels, place))
-                for place in range(len(self.metrics))
-            ]
+            [self._match(query, supports, support_labels, place) for place in places]
         ).mean(dim=0)
         grid = (query.levels[0].shape[2], query.levels[0].shape[3])
         whole = (query_mask_map.shape[1], query_mask_map.shape[2])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mgcl.model.backbone import Backbone
 from mgcl.model.fewshot import Encoded, FewShotNetwork
-from mgcl.model.matcher import Matcher
+from mgcl.model.matcher import TURNS, Matcher
 from mgcl.model.network import MGCL, SegmentationHead
 from mgcl.model.presence import Presence
 
@@ -21,11 +21,11 @@ class ResidualMGCL(FewShotNetwork):
 
     pools = True
 
-    def __init__(self, backbone: Backbone, head: SegmentationHead) -> None:
-        """`head` as for MGCL; its last convolution is set to zero."""
+    def __init__(self, backbone: Backbone, head: SegmentationHead, *, turns: int = TURNS) -> None:
+        """`head` as for MGCL, its last convolution is set to zero; `turns` as the matcher's."""
         super().__init__()
         self.backbone = backbone.requires_grad_(False)
-        self.matcher = Matcher(backbone).requires_grad_(False)
+        self.matcher = Matcher(backbone, turns=turns).requires_grad_(False)
         self.mgcl = MGCL(backbone, head)
         *_, last = (layer for layer in head.mgcd.decoder2 if isinstance(layer, nn.Conv2d))
         nn.init.zeros_(last.weight)
@@ -39,10 +39,10 @@ class ResidualMGCL(FewShotNetwork):
         return self
 
     def encode(self, images: Tensor, mask_maps: Tensor) -> Encoded:
-        """The levels of the matcher, then those of MGCL; the backbone runs once."""
+        """The levels of the matcher, then those of MGCL; the backbone runs once a turn."""
         with torch.no_grad():
             taps = self.backbone.taps(images)
-            matched = self.matcher.describe(taps)
+            matched = self.matcher.describe(self.matcher.averaged(images, taps))
         return Encoded((*matched, *taps[::2]), mask_maps)
 
     def encoders(self) -> Sequence[nn.Module]:

@@ -163,7 +163,7 @@ def load_baselines(config: Config, source: Source, setup: Setup) -> list[Candida
     if not (alone or config.test.baselines or config.test.must_beat_baselines):
         return []
     backbone = build_backbone(config.model.backbone, config.model.weights).to(setup.device)
-    matcher = Matcher(backbone).to(setup.device)
+    matcher = Matcher(backbone, turns=config.model.turns).to(setup.device)
     heldout = build_heldout(config, source)
     fit_thresholds(matcher, heldout, config, setup)
     if config.test.absent:

@@ -26,7 +26,7 @@ FREE = """
 COMPARED = """
     data.benchmark data.fold data.image_size data.min_object data.ignore_label data.novel_pixels
     masks.generator
-    model.head model.metric model.backbone model.weights model.mgfe model.background
+    model.head model.metric model.turns model.backbone model.weights model.mgfe model.background
     model.decoder_masks
     train.seed train.epochs train.episodes_per_epoch train.batch_size train.optimizer train.lr
     train.momentum train.weight_decay train.poly_power train.freeze_backbone train.loss

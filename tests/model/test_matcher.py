@@ -134,3 +134,19 @@ def test_a_backbone_of_three_levels_alone_has_taps_too():
     backbone = Levels()
     assert [tap.shape[1] for tap in backbone.taps(torch.zeros(1, 3, 64, 64))] == [2, 3, 3, 4, 4]
     assert backbone.tap_channels == (2, 3, 3, 4, 4)
+
+
+def test_a_turned_image_has_the_turned_features_and_in_training_those_of_its_own_pose():
+    network = matcher.Matcher(build_backbone("efficientnet_lite0", "none"), trained=True).eval()
+    images = torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8)
+    maps = torch.zeros(2, 64, 64, dtype=torch.uint8)
+    with torch.inference_mode():
+        upright, turned = (
+            network.encode(x, maps).levels for x in (images, images.rot90(1, (2, 3)))
+        )
+        own = network.train().encode(images, maps).levels
+        plain = matcher.Matcher(network.backbone, trained=True, turns=1).eval().encode(images, maps)
+    for before, after in zip(upright, turned, strict=True):
+        torch.testing.assert_close(before.rot90(1, (2, 3)), after, rtol=1e-4, atol=1e-5)
+    for before, trained, once in zip(upright, own, plain.levels, strict=True):
+        assert torch.equal(trained, once) and not torch.allclose(before, once, atol=1e-3)
