@@ -72,7 +72,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         CheckpointError: no such file, torn, or with anything but tensors and plain values.
     """
     if not path.is_file():
-        raise CheckpointError(f"no checkpoint {path}: run main_1_mgcl_train.py first")
+        raise CheckpointError(f"no checkpoint {path.absolute()}: run main_1_mgcl_train.py first")
     try:
         if zipfile.is_zipfile(path):  # torch does not look at the checksums
             with zipfile.ZipFile(path) as archive:

@@ -85,7 +85,7 @@ def warn(text: object) -> None:
 
 def fail(error: object) -> None:
     """An error, for which the program ends with a status other than 0."""
-    _print(f"{_coloured('error:', _RED, sys.stderr)} {error}", sys.stderr)
+    _print(f"{_coloured('error:', _RED, sys.stderr)} {distributed.in_words(error)}", sys.stderr)
 
 
 def progress(iterable: Iterable[Any] | None = None, **words: Any) -> "tqdm[Any] | Lines":

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -156,10 +157,19 @@ class AnySaidYes:
         return bool(votes)
 
 
+def in_words(error: object) -> str:
+    """An error as one line for a user: that of a file says which, by its whole path."""
+    if type(error) in (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError):
+        assert isinstance(error, OSError)
+        if error.filename is not None:
+            return f"{Path(os.fsdecode(error.filename)).absolute()}: {error.strerror}"
+    return str(error)
+
+
 def complain(error: BaseException) -> None:
     """Print an error that ends the program, of which all processes may have made the same."""
     if world_size() == 1:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {in_words(error)}", file=sys.stderr)
         return
     from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
@@ -167,7 +177,7 @@ def complain(error: BaseException) -> None:
         # By then torchrun has ended this process if the first made the same mistake and said so.
         time.sleep(ECHO_SECONDS)
     get_error_handler().record_exception(error)  # into torchrun's own table of failures
-    print(f"error on process {rank()}: {error}", file=sys.stderr, flush=True)
+    print(f"error on process {rank()}: {in_words(error)}", file=sys.stderr, flush=True)
 
 
 def block(items: Sequence[T]) -> Sequence[T]:

@@ -48,6 +48,24 @@ def test_an_unknown_command_is_named_with_the_nearest(capsys, words, said):
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words, path",
+    [
+        ("check --data.root nowhere", "nowhere"),
+        ("test --test.checkpoint lost.pt", "lost.pt"),
+        ("prepare own --images . --labels . --classes lost.txt --to o", "lost.txt"),
+        ("predict --support lost.png l.png --query lost --to o", "lost"),
+        ("visualize --episode 0 --checkpoint lost.pt", "lost.pt"),
+        ("masks show lost", "lost"),
+        ("checkpoint export lost.pt --to o.pt", "lost.pt"),
+    ],
+)
+def test_what_was_not_found_is_named_by_its_whole_path(tmp_path, monkeypatch, capsys, words, path):
+    monkeypatch.chdir(tmp_path)
+    assert main(words.split()) in (console.WRONG, console.USAGE)
+    assert str(tmp_path / path) in capsys.readouterr().err
+
+
 def test_the_version_is_told_and_nothing_heavy_imported():
     code = "import sys, mgcl.__main__ as m; m.main(['--help']); print(sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -51,7 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         bench = sets.benchmark(config)
         bench.test_class_ids(config.data.fold)
         if not config.data.root.is_dir():
-            raise ValueError(f"no folder {config.data.root}: set data.root (see data/README.md)")
+            raise ValueError(
+                f"no folder {Path(config.data.root).absolute()}: set data.root (see data/README.md)"
+            )
     except (ValueError, OSError) as error:
         console.fail(error)
         return console.WRONG

@@ -186,7 +186,7 @@ def _lines(path: Path, *, published: bool) -> list[str]:
         text = read_text(path)
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"no list {path}: see data/README.md for where it belongs"
+            f"no list {path.absolute()}: see data/README.md for where it belongs"
         ) from None
     lines = text.replace("\r\n", "\n").split("\n")
     return lines[:-1] if published else lines

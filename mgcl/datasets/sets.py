@@ -118,8 +118,8 @@ def build_source(config: Config) -> Source:
         store = None
     elif not config.masks_dir.is_dir():
         raise ValueError(
-            f"no mask maps in {config.masks_dir}: run main_0_extract_masks.py with the same "
-            "--config first"
+            f"no mask maps in {config.masks_dir.absolute()}: run main_0_extract_masks.py with the "
+            "same --config first"
         )
     else:
         store = MaskStore(config.masks_dir)

@@ -109,4 +109,6 @@ def _read(path: str | os.PathLike[str], what: str, count: int) -> bytes:
 
 
 def _missing(path: str | os.PathLike[str], what: str) -> MissingImage:
-    return MissingImage(f"no {what} {path}: check the data root and the lists (see data/README.md)")
+    return MissingImage(
+        f"no {what} {Path(path).absolute()}: check the data root and the lists (data/README.md)"
+    )

@@ -146,7 +146,7 @@ def convert(
     folder = Path(source)
     keys = {_key(path, folder): path for path in sorted(folder.rglob("*.pkl"))}
     if not keys:
-        raise ValueError(f"no mask caches (*.pkl) in {folder}")
+        raise ValueError(f"no mask caches (*.pkl) in {folder.absolute()}")
     store = MaskStore(root, SPEC)
     store.remove_leftovers({*keys, MANIFEST})
     todo = {k: path for k, path in keys.items() if k not in store or store.problem(k)}

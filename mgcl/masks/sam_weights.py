@@ -23,9 +23,9 @@ class Weights(NamedTuple):
     def missing(self, model: str, checkpoint: Path) -> str:
         """What to do where the file is not at `checkpoint`."""
         return (
-            f"no weights of Segment Anything {model} at {checkpoint} (masks.sam_checkpoint): "
-            f"download {self.folder}{self.file_name} ({self.size}) to there, "
-            "or cut without weights: --masks.generator superpixels"
+            f"no weights of Segment Anything {model} at {checkpoint.absolute()} "
+            f"(masks.sam_checkpoint): download {self.folder}{self.file_name} ({self.size}) "
+            "to there, or cut without weights: --masks.generator superpixels"
         )
 
 

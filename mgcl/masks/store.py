@@ -45,7 +45,7 @@ class MaskStore:
         found = self._read_manifest()
         if spec is None and found is None:
             raise MaskStoreError(
-                f"no mask maps in {self.root} (it has no {MANIFEST}): "
+                f"no mask maps in {self.root.absolute()} (it has no {MANIFEST}): "
                 "run main_0_extract_masks.py with the same config"
             )
         wanted = found if spec is None else json.loads(json.dumps(dict(spec)))

@@ -90,7 +90,8 @@ def find_problems(jobs: Sequence[Job]) -> list[str]:
     problems: dict[str, None] = {}
     for config in {job.fold: job.config for job in jobs}.values():
         if not config.data.root.is_dir():
-            problems[f"no folder {config.data.root}: data/README.md says what belongs there"] = None
+            root = Path(config.data.root).absolute()
+            problems[f"no folder {root}: data/README.md says what belongs there"] = None
             continue
         try:
             listed = Source(config, None)

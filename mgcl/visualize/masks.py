@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         store = MaskStore(words.store)
         keys = store.keys()
         if not keys:
-            raise MaskStoreError(f"no mask maps in {words.store}")
+            raise MaskStoreError(f"no mask maps in {words.store.absolute()}")
         console.say(summarise(store, keys, words.to))
         if words.images:
             chosen = words.keys or keys[:: max(1, len(keys) // _SHOWN)][:_SHOWN]
