@@ -188,7 +188,7 @@ def test_the_episode_manifest_is_checked_too(run, root, tmp_path):
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["--data.root", "nowhere"], "no folder nowhere: set data.root"),
+        (["--data.root", "nowhere"], "/nowhere: set data.root"),
         (["--data.benchmark", "own"], "benchmark.json: make it with"),
     ],
 )

@@ -209,7 +209,7 @@ def test_without_data_nothing_is_started_and_it_is_said_once(scripts, capsys):
     words = "--folds 0 1 2 --seeds 0..2 -- --data.root nowhere"
     assert run(scripts, words) == 1
     said = capsys.readouterr().err
-    assert len(said.splitlines()) == 1 and "no folder nowhere" in said
+    assert len(said.splitlines()) == 1 and "nowhere: data/README.md" in said
     assert not Path("runs").exists()
     assert run(scripts, "--folds 0 1 2 --seeds 0..2 -- --masks.generator superpixels") == 1
     said = capsys.readouterr().err
