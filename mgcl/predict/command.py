@@ -66,6 +66,7 @@ def _segment(words: argparse.Namespace) -> int:
         config=words.config,
         masks="none" if maps else words.masks,
         threshold=words.threshold,
+        turns=words.turns,
         device=words.device,
     )
     finder = Finder(
@@ -234,6 +235,7 @@ def _facts(
         "colours": style.colours,
         "threshold": loaded.threshold,
         "vote_share": loaded.vote_share,
+        "turns": words.turns,
         "window": words.window,
         "window_metres": words.window_metres,
         "bands": words.bands,

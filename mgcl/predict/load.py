@@ -44,6 +44,7 @@ def load_network(
     config: Path | None = None,
     masks: str = "",
     threshold: float | str | None = None,
+    turns: int = 1,
     device: str = "auto",
 ) -> Loaded:
     """The network of a checkpoint with its constants, or the matcher.
@@ -54,6 +55,8 @@ def load_network(
         masks: generator of the mask maps: superpixels, sam, sam2 or none; empty: as in training,
             the matcher's are superpixels.
         threshold: foreground is over this probability, or "calibrated"; None: as in training.
+        turns: quarter turns of an image that the matcher averages where there is no checkpoint:
+            four find more, in four times the time.
         device: auto, cuda or cpu.
 
     Raises:
@@ -73,7 +76,7 @@ def load_network(
     if checkpoint is None:
         constants = with_values(
             constants or Config(),
-            model={"head": "matcher", "metric": "untrained", "backbone": BACKBONE},
+            model={"head": "matcher", "metric": "untrained", "backbone": BACKBONE, "turns": turns},
             masks={"generator": masks or "superpixels"},
             test={"threshold": 0.5},
             data={"ignore_label": 255},
@@ -104,6 +107,7 @@ def load_predictor(
     config: Path | None = None,
     masks: str = "",
     threshold: float | str | None = None,
+    turns: int = 1,
     window: int = WINDOW,
     overlap: float = 0.5,
     device: str = "auto",
@@ -111,10 +115,11 @@ def load_predictor(
     """A predictor with the weights and the constants of a checkpoint, or the matcher's.
 
     Args:
-        checkpoint: as of `load_network`, and so are config, masks, threshold and device.
+        checkpoint: as of `load_network`, and so are config, masks, threshold, turns and device.
         config: see there.
         masks: see there.
         threshold: see there.
+        turns: see there.
         window: pixels of the image that a window spans; should be the side of the training's tiles.
         overlap: least share of a window that the next one covers again.
         device: see there.
@@ -124,6 +129,7 @@ def load_predictor(
     """
     from mgcl.predict.predictor import Predictor
 
-    how = {"config": config, "masks": masks, "threshold": threshold, "device": device}
-    loaded = load_network(checkpoint, **how)  # type: ignore[arg-type]
+    loaded = load_network(
+        checkpoint, config=config, masks=masks, threshold=threshold, turns=turns, device=device
+    )
     return Predictor(**loaded._asdict(), window=window, overlap=overlap)

@@ -56,6 +56,9 @@ def _how(group: argparse._ArgumentGroup) -> None:
     kinds = ", ".join(filter(None, GENERATORS))
     text = f"{kinds}, or a folder of mask maps (left out: as in training, else superpixels)"
     add("--masks", metavar="KIND", help=text)
+    text = "quarter turns of an image that the matcher averages, without a checkpoint: four find "
+    text += "more, in four times the time (%(default)s)"
+    add("--turns", type=int, choices=range(1, 5), default=1, metavar="N", help=text)
     text = f"pixels of a support that a window spans: the side of the training's tiles ({WINDOW})"
     add("--window", type=int, metavar="PIXELS", help=text)
     text = "instead: metres on the ground that a window spans"

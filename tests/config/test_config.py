@@ -263,7 +263,7 @@ def test_a_preset_holds_its_experiment_alone_and_a_comment_for_each_constant(pat
 COMMON = {"masks.generator": "superpixels", "model.backbone": "efficientnet_lite0"}
 COMMON |= {"data.image_size": 128, "data.workers": 2, "train.batch_size": 8}
 COMMON |= {"train.optimizer": "adam", "train.freeze_backbone": True, "train.loss": "ce+dice"}
-COMMON |= {"train.validation": "train_classes", "train.log_every": 50}
+COMMON |= {"train.validation": "train_classes"}
 COMMON |= {"test.threshold": "calibrated"}
 MATCHER = {"masks.generator": "superpixels", "model.backbone": "efficientnet_lite0"}
 MATCHER |= {"model.head": "matcher", "data.min_object": 0.02, "data.workers": 2}
@@ -286,6 +286,7 @@ OTHERS = {
         "run.name": "demo",
         "data.root": "data/demo",
         "model.head": "mgcl+matcher",
+        "model.turns": 1,
         "train.epochs": 3,
         "train.episodes_per_epoch": 1600,
         "train.lr": 0.0005,
