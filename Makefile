@@ -16,20 +16,25 @@ demo: setup data/demo/splits/val/fold2.txt
 data/demo/splits/val/fold2.txt: | setup
 	$(RUN) -m mgcl.datasets.synthetic --to data/demo
 
-test: setup lint
+test: lint
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile
 
-lint: setup
+lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 setup: .venv/installed
 
-.venv/installed: requirements.txt requirements-lite.txt requirements-page.txt requirements-dev.txt
-	$(PYTHON) -m venv .venv
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+INSTALL = $(PYTHON) -m venv .venv && $(RUN) -m pip install --quiet --disable-pip-version-check
+
+.venv/installed: requirements.txt requirements-lite.txt
+	$(INSTALL) $(^:%=-r %)
 	touch $@
+
+.venv/dev: $(wildcard requirements*.txt)
+	$(INSTALL) -r requirements-dev.txt
+	touch .venv/installed $@
 
 clean:
 	rm -rf .venv data/demo runs/demo

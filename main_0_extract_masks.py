@@ -9,9 +9,15 @@ the config, 130 stopped by Ctrl-C.
 """
 
 import sys
+
+from mgcl import console
+
+if __name__ == "__main__":  # before the imports that take a second
+    sys.exit(console.run("main_0_extract_masks"))
+
 from pathlib import Path
 
-from mgcl import config, console, distributed
+from mgcl import config, distributed
 from mgcl.datasets.lists import listed_images
 from mgcl.device import choose_device, keep_freed_memory
 from mgcl.files import DiskFullError
@@ -83,7 +89,3 @@ def tell(summary: Summary) -> str:
         lines.append(f"{len(summary.unreadable)} images could not be read and have no masks:")
         lines += [f"  {problem}" for problem in summary.unreadable.values()]
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    sys.exit(console.run(main))

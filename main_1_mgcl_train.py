@@ -10,10 +10,16 @@ Reads the mask maps of main_0, writes `runs/<name>/`: `last.pt` and `best.pt`, t
 """
 
 import sys
+
+from mgcl import console
+
+if __name__ == "__main__":  # before the imports that take a second
+    sys.exit(console.run("main_1_mgcl_train"))
+
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mgcl import console, distributed
+from mgcl import distributed
 from mgcl.config import Config, load_runs_or_exit
 from mgcl.device import choose_device
 from mgcl.train import interrupt
@@ -25,6 +31,8 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str]) -> int:
     """Train; the exit status is 0 when all epochs are done."""
     configs = load_runs_or_exit(argv, prog="python main_1_mgcl_train.py")
+    if distributed.is_main():
+        console.say("training " + ", ".join(str(config.run_dir) for config in configs))
     try:
         device = choose_device(configs[0].run.device)
         with distributed.session(device):
@@ -78,7 +86,3 @@ def train(config: Config, device: "torch.device") -> None:
             f"done: best epoch {run.state.best_epoch + 1}, mIoU {run.state.best_miou:.2f} on "
             f"{validation.source}; next: main_2_mgcl_test.py with the same --config"
         )
-
-
-if __name__ == "__main__":
-    sys.exit(console.run(main))

@@ -8,10 +8,16 @@ plots, panels and the episodes' manifests into `runs/<name>/` and prints the tab
 """
 
 import sys
+
+from mgcl import console
+
+if __name__ == "__main__":  # before the imports that take a second
+    sys.exit(console.run("main_2_mgcl_test"))
+
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mgcl import console, distributed
+from mgcl import distributed
 from mgcl.config import Config, load_runs_or_exit
 from mgcl.device import choose_device
 
@@ -22,6 +28,8 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str]) -> int:
     """Test; the exit status is 1 if something is missing or a demanded margin is not reached."""
     configs = load_runs_or_exit(argv, prog="python main_2_mgcl_test.py")
+    if distributed.is_main():
+        console.say("testing " + ", ".join(str(config.run_dir) for config in configs))
     try:
         device = choose_device(configs[0].run.device)
         with distributed.session(device):
@@ -78,7 +86,3 @@ def test(config: Config, device: "torch.device") -> int:
     for complaint in complaints:
         print(f"FAILED: {complaint}", file=sys.stderr)
     return 1 if complaints else 0
-
-
-if __name__ == "__main__":
-    sys.exit(console.run(main))

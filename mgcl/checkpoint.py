@@ -5,9 +5,15 @@
 writes the weights under the authors' names.
 """
 
+import sys
+
+from mgcl import console
+
+if __name__ == "__main__":  # before the imports that take a second
+    sys.exit(console.run("mgcl.checkpoint"))
+
 import argparse
 import re
-import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +22,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mgcl import console
 from mgcl.files import atomic_write, keep_as
 from mgcl.old_names import CHECKPOINT, in_keys
 
@@ -201,7 +206,3 @@ def main(argv: Sequence[str]) -> int:
         return 1
     print(f"wrote {words.to}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(console.run(main))

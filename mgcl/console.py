@@ -6,6 +6,7 @@ away, and `--quiet` the words and the progress.
 """
 
 import argparse
+import importlib
 import os
 import sys
 import time
@@ -50,17 +51,22 @@ def add_quiet(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help=text)
 
 
-def run(main: Callable[[list[str]], int]) -> int:
+def run(main: Callable[[list[str]], int] | str) -> int:
     """Run a program on the command line's words; its exit status, whatever a user does to it.
 
     Ctrl-C and what the system refuses (a full disk, no permission) are a line each; a character
     that a terminal's encoding lacks is escaped.
+
+    Args:
+        main: the program, or the name of the module that has it as `main`: imported here, Ctrl-C
+            during its imports is a line, too.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        return main(sys.argv[1:])
+        program = importlib.import_module(main).main if isinstance(main, str) else main
+        return program(sys.argv[1:])
     except KeyboardInterrupt:
         fail("interrupted")
         return INTERRUPTED

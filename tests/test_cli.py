@@ -148,3 +148,25 @@ def test_usage_says_how_the_program_was_called(words, called):
     line = [sys.executable, *words, "--help"]
     done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout.startswith(f"usage: {called} [")
+
+
+INTERRUPTING = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nraise AssertionError\n"
+SCRIPTS = ["main_0_extract_masks.py", "main_1_mgcl_train.py", "main_2_mgcl_test.py"]
+PROGRAMS = [["-m", f"mgcl.{name}"] for name in (
+    "datasets.synthetic", "datasets.prepare", "datasets.check", "visualize", "sweep", "config",
+    "masks.convert", "visualize.masks", "checkpoint")]  # fmt: skip
+PROGRAMS += [
+    ["-m", "mgcl", "check"],
+    ["-m", "mgcl.predict", "--supports", "a", "--query", "b", "--to", "c"],
+]
+
+
+def test_ctrl_c_while_libraries_are_imported_is_one_line_in_every_program(tmp_path):
+    for library in ("torch", "numpy", "pydantic"):
+        (tmp_path / f"{library}.py").write_text(INTERRUPTING)
+    where = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    for words in [[script] for script in SCRIPTS] + PROGRAMS:
+        line = [sys.executable, *words]
+        done = subprocess.run(line, cwd=REPOSITORY, env=where, capture_output=True, text=True)
+        said = (done.returncode, done.stdout, done.stderr)
+        assert said == (console.INTERRUPTED, "", "error: interrupted\n"), words

@@ -7,6 +7,12 @@ Reads every list, image, label and mask map once. Exit status: 0 nothing wrong, 
 """
 
 import sys
+
+from mgcl import console
+
+if __name__ == "__main__":  # before the imports that take a second
+    sys.exit(console.run("mgcl.datasets.check"))
+
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +21,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mgcl import console
 from mgcl.config import Config, load_or_exit
 from mgcl.datasets import sets
 from mgcl.datasets.benchmarks import SPLITS, Benchmark
@@ -213,7 +218,3 @@ def _too_few(
             name = f"{class_id + 1} {bench.class_names[class_id]}"
             text = f"{path}: {count} image(s) of {name}, an episode needs {needed}"
             yield Problem("too few", text)
-
-
-if __name__ == "__main__":
-    sys.exit(console.run(main))

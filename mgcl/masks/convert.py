@@ -5,12 +5,18 @@ largest first. Pickles can run code when loaded; these are read by an unpickler 
 strings and plain containers, passes over numpy arrays, and refuses everything else untouched.
 """
 
+import sys
+
+from mgcl import console
+
+if __name__ == "__main__":  # before the imports that take a second
+    sys.exit(console.run("mgcl.masks.convert"))
+
 import argparse
 import functools
 import io
 import os
 import pickle
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +24,6 @@ from typing import Any
 
 import numpy as np
 
-from mgcl import console
 from mgcl.masks.mask_map import merge_masks
 from mgcl.masks.store import MANIFEST, MaskStore
 from mgcl.workers import in_processes
@@ -196,7 +201,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         return console.WRONG
     console.say(f"{made} made, {found} were there, {len(left_out)} left out -> {words.to}")
     return 1 if left_out else 0
-
-
-if __name__ == "__main__":
-    sys.exit(console.run(main))

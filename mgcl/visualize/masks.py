@@ -4,8 +4,14 @@ Writes an overlay of each chosen image (masks in colours with outlines, their nu
 and a summary of the whole store: masks an image, coverage, and the sizes of masks as a plot.
 """
 
-import argparse
 import sys
+
+from mgcl import console
+
+if __name__ == "__main__":  # before the imports that take a second
+    sys.exit(console.run("mgcl.visualize.masks"))
+
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +19,6 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mgcl import console
 from mgcl.files import atomic_write, write_json
 from mgcl.images.find import find_images
 from mgcl.images.read import read_image
@@ -148,7 +153,3 @@ def _image_of(key: str, images: dict[str, Path]) -> Path:
         if found[-1] == parts[-1] and found[: len(parts) - 1] == parts[:-1] and not label:
             return path
     raise MaskStoreError(f"no image for {key} in the folder given with --images")
-
-
-if __name__ == "__main__":
-    sys.exit(console.run(main))
