@@ -3,7 +3,6 @@
 import sys
 
 from mgcl import console
-from mgcl.sweep.command import main
 
 if __name__ == "__main__":
-    sys.exit(console.run(main))
+    sys.exit(console.run("mgcl.sweep.command"))

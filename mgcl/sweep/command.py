@@ -3,33 +3,35 @@
     python -m mgcl.sweep configs/isaid_resnet50.toml --folds 0 1 2 --seeds 0..2 --shots 1 5
     python -m mgcl.sweep configs/isaid_resnet50.toml --ablations -- --train.epochs 20
 
+    python -m mgcl.sweep configs/isaid_resnet50.toml --seeds 0..2 --on slurm --slurm time=600
+
 Trains and tests what is missing: one process a GPU, or one at a time on the CPU. Started again, it
-goes on where it was. What a run prints is in its folder, in sweep.log.
+goes on where it was. What a run prints is in its folder, in sweep.log. With --on a job is queued for
+each run instead; the same command, later, writes the table and queues what was killed.
 """
 
 import argparse
 import itertools
 import os
 import queue
-import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from mgcl import console
-from mgcl.config import ConfigError, to_toml
-from mgcl.files import write_text
+from mgcl.config import ConfigError
+from mgcl.sweep.cluster import submit
 from mgcl.sweep.jobs import ABLATIONS, FULL, Job, older_than_data, plan, why_incomplete
+from mgcl.sweep.running import LOG, SCRIPTS, train_and_test
 from mgcl.sweep.tables import write_tables
-
-SCRIPTS = Path(__file__).resolve().parents[2]
-LOG = "sweep.log"  # what a run prints, in its folder
-TRAIN, TEST = "main_1_mgcl_train.py", "main_2_mgcl_test.py"
 
 
 def main(argv: Sequence[str] | None = None, *, scripts: Path = SCRIPTS) -> int:
-    """Command line; status 0: all complete, 1: a run failed, 2: wrong words, 130: interrupted."""
+    """Command line; status 0: all complete, 1: a run failed, 2: wrong words, 130: interrupted.
+
+    75: jobs of a cluster are queued or running.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
     end = argv.index("--") if "--" in argv else len(argv)
     options = _parser().parse_args(argv[:end])
@@ -52,15 +54,25 @@ def main(argv: Sequence[str] | None = None, *, scripts: Path = SCRIPTS) -> int:
             console.fail(problem)
         return console.WRONG
     try:
-        failures = run_all(missing, scripts, find_devices(jobs[0].config.run.device))
+        if options.on:
+            submit(missing, scripts, options.on, dict(options.slurm))
+            failures = dict.fromkeys((job.name for job in missing), "")
+        else:
+            failures = run_all(missing, scripts, find_devices(jobs[0].config.run.device))
     except KeyboardInterrupt:
         console.fail("interrupted: the same command goes on from here")
         return console.INTERRUPTED
+    except ValueError as error:
+        console.fail(error)
+        return console.USAGE
     complete = [job for job in jobs if job.name not in failures]
     if complete:
         stem = jobs[0].config.run.root / f"{options.config.stem}_sweep"
         text, paths = write_tables(stem, complete, missing=[*failures])
         console.say("\n" + text + "".join(f"wrote {path}\n" for path in paths))
+    if options.on and missing:
+        console.say(f"{len(missing)} jobs: the same command writes the table when they are done")
+        return console.STOPPED
     for reason in dict.fromkeys(failures.values()):
         names = [name for name, other in failures.items() if other == reason]
         console.fail(f"FAILED {', '.join(names)}: {reason}")
@@ -156,6 +168,10 @@ def _parser() -> argparse.ArgumentParser:
     numbers("--folds", "0..2", "default: 0 1 2")
     numbers("--seeds", "0", "as 0 1 2 or 0..2; default: 0")
     numbers("--shots", None, "default: test.shots of the config")
+    text = "queue a job for each run (package submitit); local: all at once on this machine"
+    parser.add_argument("--on", choices=("slurm", "local"), help=text)
+    text = "options of sbatch: partition=gpu time=600 (minutes) cpus_per_task=8"
+    parser.add_argument("--slurm", nargs="+", type=_option, default=[], metavar="K=V", help=text)
     parser.add_argument(
         "--ablations",
         nargs="*",
@@ -164,6 +180,14 @@ def _parser() -> argparse.ArgumentParser:
         help=f"what of the model is on; without a name all of {', '.join(ABLATIONS)}",
     )
     return parser
+
+
+def _option(word: str) -> tuple[str, str | int]:
+    """Turn "time=600" into ("time", 600)."""
+    key, equals, value = word.partition("=")
+    if not (key and equals and value):
+        raise argparse.ArgumentTypeError(f"{word}: write KEY=VALUE")
+    return key, int(value) if value.isdigit() else value
 
 
 def _numbers(word: str) -> list[int]:
@@ -183,35 +207,6 @@ def _flat(groups: Sequence[Sequence[int]] | None) -> list[int]:
 def _on_free_device(job: Job, scripts: Path, free: "queue.Queue[str]") -> str:
     device = free.get()
     try:
-        return _train_and_test(job, scripts, device)
+        return train_and_test(job, scripts, device)
     finally:
         free.put(device)
-
-
-def _train_and_test(job: Job, scripts: Path, device: str) -> str:
-    """Run both scripts; "" or why the run failed."""
-    log = job.config.run_dir / LOG
-    done = job.config.run_dir / "sweep.toml"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    done.unlink(missing_ok=True)
-    console.say(f"{job.name}: running, see {log}")
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": device} if device else None
-    for script in (TRAIN, TEST):
-        with log.open("ab") as output:
-            status = subprocess.run(
-                [sys.executable, str(scripts / script), *job.words],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=environment,
-            ).returncode
-        if status:
-            return f"{script} ended with status {status}: {_last_line(log)}"
-    write_text(done, to_toml(job.config))
-    reason = why_incomplete(job)
-    return f"{TEST} left no report.json that counts: {reason}" if reason else ""
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")

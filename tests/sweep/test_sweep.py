@@ -9,12 +9,14 @@ import csv
 import json
 import os
 import re
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from mgcl.config import ConfigError
-from mgcl.sweep import command
+from mgcl.sweep import command, running
 from mgcl.sweep.jobs import ABLATIONS, plan
 from mgcl.sweep.tables import HSNET
 
@@ -61,13 +63,13 @@ write_report(config.run_dir, Report("a stand-in", setting, {}, rows))
 
 @pytest.fixture
 def scripts(tmp_path: Path, isaid_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / command.TRAIN).write_text(TRAIN)
-    (tmp_path / command.TEST).write_text(TEST)
+    (tmp_path / running.TRAIN).write_text(TRAIN)
+    (tmp_path / running.TEST).write_text(TEST)
     config = f'[data]\nbenchmark = "isaid"\nroot = "{isaid_root}"\nimage_size = 32\n'
     config += '[masks]\ngenerator = "none"\n[run]\nroot = "runs"\ndevice = "cpu"\n'
     (tmp_path / "tiny.toml").write_text(config)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(command.SCRIPTS))
+    monkeypatch.setenv("PYTHONPATH", str(running.SCRIPTS))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return tmp_path
 
@@ -150,7 +152,7 @@ def test_a_failure_is_named_and_the_other_runs_go_on(scripts, monkeypatch, capsy
 
 
 def test_a_test_that_leaves_no_report_is_a_failure(scripts, capsys):
-    (scripts / command.TEST).write_text("")
+    (scripts / running.TEST).write_text("")
     assert run(scripts, "--folds 0 --seeds 0 --shots 1") == 1
     assert "left no report.json" in capsys.readouterr().err
 
@@ -217,7 +219,7 @@ def test_without_data_nothing_is_started_and_it_is_said_once(scripts, capsys):
 
 
 def test_a_failure_of_all_runs_is_said_once_and_no_table_is_written(scripts, capsys):
-    (scripts / command.TRAIN).write_text("print('no room'); raise SystemExit(3)")
+    (scripts / running.TRAIN).write_text("print('no room'); raise SystemExit(3)")
     assert run(scripts, "--folds 0 1 --seeds 0 1 --shots 1") == 1
     said = capsys.readouterr().err
     assert said.count("no room") == 1 and "tiny_fold1_seed1: main_1" in said
@@ -255,3 +257,35 @@ def test_jobs_are_spread_over_the_gpus_one_process_each(scripts):
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
     report = json.loads(Path("runs", jobs[0].name, "report.json").read_text())
     assert report["rows"][0]["method"] == "cosine prototypes"
+
+
+def test_runs_are_jobs_of_a_cluster_and_a_second_call_writes_the_table(scripts, capsys):
+    words = "--folds 0 1 --seeds 0 --shots 1 --on local"
+    assert run(scripts, words) == 75
+    assert "2 jobs: the same command writes the table" in capsys.readouterr().out
+    marks = [Path("runs", f"tiny_fold{fold}_seed0", "sweep.job") for fold in (0, 1)]
+    assert run(scripts, words) == 75  # nothing is queued twice
+    until = time.monotonic() + 240
+    while any(mark.exists() for mark in marks) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert run(scripts, words) == 0
+    assert table()[1]["fold 1"] == "23.00"
+    assert [calls(f"tiny_fold{fold}_seed0") for fold in (0, 1)] == [["train", "test"]] * 2
+    marks[0].write_text("local 999999999")  # killed: it is queued again
+    Path("runs/tiny_fold0_seed0/report.json").unlink()
+    assert run(scripts, words) == 75
+    while marks[0].exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert run(scripts, words) == 0
+
+
+def test_a_cluster_s_package_that_is_missing_and_its_wrong_options_are_named(
+    scripts, capsys, monkeypatch
+):
+    assert run(scripts, "--on local --slurm colour=red --folds 0") == 2
+    assert "colour" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run(scripts, "--on local --slurm red")
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    assert run(scripts, "--on slurm --folds 0") == 2
+    assert "pip install submitit" in capsys.readouterr().err
