@@ -6,8 +6,8 @@ away, and `--quiet` the words and the progress.
 """
 
 import argparse
-import importlib
 import os
+import pkgutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -58,14 +58,14 @@ def run(main: Callable[[list[str]], int] | str) -> int:
     that a terminal's encoding lacks is escaped.
 
     Args:
-        main: the program, or the name of the module that has it as `main`: imported here, Ctrl-C
-            during its imports is a line, too.
+        main: the program, or the name of the module that has it as `main` (written in the code,
+            never read): imported here, so that Ctrl-C during its imports is a line, too.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        program = importlib.import_module(main).main if isinstance(main, str) else main
+        program = pkgutil.resolve_name(f"{main}:main") if isinstance(main, str) else main
         return program(sys.argv[1:])
     except KeyboardInterrupt:
         fail("interrupted")

@@ -123,6 +123,8 @@ def start(name: str) -> Callable[..., int]:
     module = importlib.import_module(name)
     if hasattr(module, "__path__"):
         module = importlib.import_module(f"{name}.__main__")
+        (name,) = re.findall(r'console\.run\("(.*)"\)', inspect.getsource(module))
+        module = importlib.import_module(name)
     return module.main
 
 

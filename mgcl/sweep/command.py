@@ -6,8 +6,8 @@
     python -m mgcl.sweep configs/isaid_resnet50.toml --seeds 0..2 --on slurm --slurm time=600
 
 Trains and tests what is missing: one process a GPU, or one at a time on the CPU. Started again, it
-goes on where it was. What a run prints is in its folder, in sweep.log. With --on a job is queued for
-each run instead; the same command, later, writes the table and queues what was killed.
+goes on where it was. What a run prints is in its folder, in sweep.log. With --on a job is queued
+for each run instead; the same command, later, writes the table and queues what was killed.
 """
 
 import argparse
