@@ -3,7 +3,6 @@
 import sys
 
 from mgcl import console
-from mgcl.page.command import main
 
 if __name__ == "__main__":
-    sys.exit(console.run(main))
+    sys.exit(console.run("mgcl.page.command"))
