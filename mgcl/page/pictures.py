@@ -173,7 +173,7 @@ class Pictures:
         path = self.cache / "overviews" / f"{name[:24]}.{z}.npy"
         if not path.exists():
             self._shrink(picture, path, z)
-        return np.load(path, mmap_mode="r")
+        return np.lib.format.open_memmap(path, mode="r")  # never a pickle
 
     def _shrink(self, picture: Picture, path: Path, z: int) -> None:
         """A level from the one below it, by strips."""
