@@ -1,7 +1,7 @@
 """Whether data are still what they were: digests of lists and files, cheap for each start."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
@@ -9,10 +9,12 @@ from types import MappingProxyType
 from mgcl.datasets.benchmarks import Benchmark
 from mgcl.datasets.lists import Entry
 from mgcl.files import fingerprint
+from mgcl.images.read import image_size
 
 Facts = Mapping[str, str]
 NO_FACTS: Facts = MappingProxyType({})
 _THREADS = 8
+_SIDES = 64  # images that say how large the training's tiles are
 
 
 def data_facts(benchmark: Benchmark, root: Path, entries: Iterable[Entry]) -> dict[str, str]:
@@ -24,7 +26,8 @@ def data_facts(benchmark: Benchmark, root: Path, entries: Iterable[Entry]) -> di
         entries: of the training, those for its calibration among them.
 
     Returns:
-        The class names in order, and a digest each of the lists, the images and the labels.
+        The class names in order, a digest each of the lists, the images and the labels, and the
+        side of the images in pixels (the longer one that most have).
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -36,12 +39,20 @@ def data_facts(benchmark: Benchmark, root: Path, entries: Iterable[Entry]) -> di
         "lists": _digest(sorted(map(str, listed))),
         "images": _digest(_prints(benchmark.image_path(root, *name) for name in names)),
         "labels": _digest(_prints(benchmark.label_path(root, *name) for name in names)),
+        "side": str(_side([benchmark.image_path(root, *name) for name in names])),
     }
 
 
 def changed_facts(then: Facts, now: Facts) -> list[str]:
     """What of the data changed since, in words; nothing where a fact was not kept."""
     return [f"other {name}" for name, fact in now.items() if then.get(name, fact) != fact]
+
+
+def _side(paths: Sequence[Path]) -> int:
+    """Pixels of the longer side that most images have, by some of them; 0 of no images."""
+    some = paths[:: -(-len(paths) // _SIDES) or 1]
+    sides = [max(image_size(path)) for path in some]
+    return max(set(sides), key=lambda side: (sides.count(side), side), default=0)
 
 
 def _prints(paths: Iterable[Path]) -> list[str]:

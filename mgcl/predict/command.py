@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from mgcl import console, distributed, old_names
 from mgcl.files import DiskFullError
-from mgcl.predict.load import WINDOW, load_network
+from mgcl.predict.load import LARGEST, SMALLEST, load_network
 from mgcl.predict.options import GENERATORS, OVERLAP, parser
 
 if TYPE_CHECKING:
-    from mgcl.predict.finder import Finder
     from mgcl.predict.results import Results
     from mgcl.predict.scene import Style
     from mgcl.predict.showing import Shown
@@ -53,6 +52,7 @@ def _segment(words: argparse.Namespace) -> int:
     from mgcl.predict.scale import Scale
     from mgcl.predict.scene import Style
     from mgcl.predict.showing import Cutter
+    from mgcl.predict.survey import survey
 
     supports = _supports(words)
     read = supports.files()
@@ -77,6 +77,7 @@ def _segment(words: argparse.Namespace) -> int:
         overlap=words.overlap,
         batch_size=loaded.batch_size,
     )
+    words.window = words.window or loaded.window
     scale = Scale(words.window, words.window_metres, console.say)
     cutter = Cutter(
         scale.support,
@@ -102,8 +103,11 @@ def _segment(words: argparse.Namespace) -> int:
     facts = _facts(words, supports, shown, loaded, style)
     if deleted := results.begin(facts):
         console.say(f"{words.to}: the results of {deleted} queries were made otherwise: deleted")
-    total = _count_windows(finder, queries, words.window)
-    with console.progress(total=total, unit="window") as bar:
+    share = words.shard or (distributed.rank(), distributed.world_size())
+    ahead = survey(queries, finder, results, scale)
+    console.say(ahead.sentence(len(queries)))
+    total, initial = (-(-count // share[1]) for count in (ahead.windows, ahead.done))
+    with console.progress(total=total, initial=initial, unit="window") as bar:
         run = Run(
             finder,
             results,
@@ -112,7 +116,7 @@ def _segment(words: argparse.Namespace) -> int:
             threshold=loaded.threshold,
             bands=words.bands,
             maps=maps,
-            share=words.shard or (distributed.rank(), distributed.world_size()),
+            share=share,
             on_windows=bar.update,
         )
         outcome = run.all(queries)
@@ -178,13 +182,12 @@ def _supports(words: argparse.Namespace) -> "Supports":
             )
         if getattr(words, name) is None:
             setattr(words, name, value)
-    words.window = WINDOW if words.window is None else words.window
     words.overlap = OVERLAP if words.overlap is None else words.overlap
     words.masks = words.masks or ""
     if not 0 <= words.overlap < 1:
         raise ValueError(f"--overlap {words.overlap}: a share of a window, 0 to below 1")
-    if not 16 <= words.window <= 16_384:
-        raise ValueError(f"--window {words.window}: it may span 16 to 16,384 pixels")
+    if words.window is not None and not SMALLEST <= words.window <= LARGEST:
+        raise ValueError(f"--window {words.window}: it may span {SMALLEST} to {LARGEST:,} pixels")
     return supports
 
 
@@ -195,20 +198,6 @@ def _pairs(words: Sequence[Path]) -> list[tuple[Path, Path]]:
     if len(words) % 2:
         raise ValueError(f"--support: {len(words)} files, need pairs IMAGE LABEL [IMAGE LABEL ...]")
     return list(zip(words[::2], words[1::2], strict=True))
-
-
-def _count_windows(finder: "Finder", queries: Any, window: int) -> int:
-    """Windows that the images take; of an unreadable one none, it is named when its turn comes."""
-    from mgcl.images.read import image_size
-
-    total = 0
-    for path in queries.values():
-        try:
-            down, across = finder.grid(*image_size(path), window)
-        except (ValueError, OSError):
-            continue
-        total += len(down) * len(across)
-    return total
 
 
 def _facts(

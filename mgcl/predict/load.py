@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from mgcl.predict.predictor import Predictor
 
 
-WINDOW = 256  # pixels: the tiles of the benchmarks, on which their networks are trained
+WINDOW = 256  # pixels: the tiles of the benchmarks, where a checkpoint does not say
+SMALLEST, LARGEST = 16, 16_384  # pixels that a window may span
 KEPT = 8 << 20  # bytes of a freed block that is kept: the arrays of a scene's rows are larger
 BACKBONE = "efficientnet_lite0"  # of the matcher: its weights come with the package
 
@@ -28,6 +29,8 @@ class Loaded(NamedTuple):
     threshold: float
     vote_share: float
     batch_size: int
+    window: int
+    """Side of the tiles of the training, pixels."""
 
     def digest(self) -> str:
         """Of the weights."""
@@ -97,6 +100,7 @@ def load_network(
         threshold=resolve_threshold(wanted, said.get("threshold")),
         vote_share=constants.test.vote_share,
         batch_size=constants.test.batch_size,
+        window=int((said.get("data") or {}).get("side") or WINDOW),
     )
 
 
@@ -108,7 +112,7 @@ def load_predictor(
     masks: str = "",
     threshold: float | str | None = None,
     turns: int = 1,
-    window: int = WINDOW,
+    window: int | None = None,
     overlap: float = 0.5,
     device: str = "auto",
 ) -> "Predictor":
@@ -120,7 +124,7 @@ def load_predictor(
         masks: see there.
         threshold: see there.
         turns: see there.
-        window: pixels of the image that a window spans; should be the side of the training's tiles.
+        window: pixels of the image that a window spans; None: the side of the training's tiles.
         overlap: least share of a window that the next one covers again.
         device: see there.
 
@@ -132,4 +136,4 @@ def load_predictor(
     loaded = load_network(
         checkpoint, config=config, masks=masks, threshold=threshold, turns=turns, device=device
     )
-    return Predictor(**loaded._asdict(), window=window, overlap=overlap)
+    return Predictor(**loaded._asdict() | ({"window": window} if window else {}), overlap=overlap)

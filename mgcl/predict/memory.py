@@ -4,8 +4,8 @@ from pathlib import Path
 
 from mgcl.images.base import Raster
 from mgcl.predict.finder import Finder
+from mgcl.predict.load import LARGEST, SMALLEST
 
-SMALLEST, LARGEST = 16, 16_384  # pixels that a window may span
 _FREE = Path("/proc/meminfo")
 
 

@@ -59,7 +59,7 @@ def _how(group: argparse._ArgumentGroup) -> None:
     text = "quarter turns of an image that the matcher averages, without a checkpoint: four find "
     text += "more, in four times the time (%(default)s)"
     add("--turns", type=int, choices=range(1, 5), default=1, metavar="N", help=text)
-    text = f"pixels of a support that a window spans: the side of the training's tiles ({WINDOW})"
+    text = f"pixels that a window spans (left out: the side of the training's tiles, else {WINDOW})"
     add("--window", type=int, metavar="PIXELS", help=text)
     text = "instead: metres on the ground that a window spans"
     add("--window-metres", type=float, metavar="M", help=text)

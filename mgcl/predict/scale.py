@@ -16,6 +16,7 @@ class Scale:
         """`pixels` of the first support, or, where it is given, `metres` on the ground."""
         self.pixels, self.metres, self.say = pixels, metres, say
         self.reference: float | None = None
+        self._said: set[str] = set()
 
     def support(self, raster: Raster) -> int:
         """Pixels of a support that a window spans; the first of known resolution is the measure.
@@ -46,8 +47,11 @@ class Scale:
         if abs(ratio - 1) < ALIKE:
             return self.pixels
         scaled = max(1, round(self.pixels * ratio))
-        self.say(
+        text = (
             f"{raster.path.name}: {raster.metres:.3g} m a pixel, the supports {self.reference:.3g} "
             f"m: windows of {scaled} pixels instead of {self.pixels}, so that objects look as large"
         )
+        if text not in self._said:
+            self._said.add(text)
+            self.say(text)
         return scaled

@@ -170,3 +170,12 @@ def test_labels_are_no_queries_and_text_files_name_queries(tmp_path):
     (tmp_path / "d/list.txt").write_text(f"# mine\n{tmp_path}/d/a.png\n\nq/c.tif\n")
     named = find_queries([str(tmp_path / "d/list.txt")], **given)
     assert [p.name for p in named.values()] == ["a.png", "c.tif"]
+
+
+def test_a_run_says_what_it_takes_and_goes_on_where_it_was(folder, tmp_path, capsys):
+    words = ["--query", folder / "scene.tif", "--objects", "none"]
+    assert run(folder, tmp_path, *words, "--shard", "0/2") == 0
+    said = capsys.readouterr().out
+    assert "1 image, 20 windows; about 0.0" in said and "GB of memory" in said
+    assert run(folder, tmp_path, *words, "--shard", "1/2") == 0
+    assert "1 image, 20 windows, 10 of them done" in capsys.readouterr().out
