@@ -14,7 +14,9 @@ Words: as in `mgcl.model.matching`.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -38,6 +40,7 @@ CLASSES, GROUND = 64, 32  # known things that the query's cells may be instead
 FEW = 0.02  # of an image's cells say whether a known class is there
 STATISTICS = 6
 KEPT = 0.9  # of the images that show the class lie above 0
+QUANTILES = tuple(number / 20 for number in range(1, 20))  # of shown pairs that a rule knows
 RIDGE = 30.0  # penalty of squared weights, beside the sum of all pairs' losses
 
 
@@ -110,6 +113,7 @@ class Rule(nn.Module):
     scale: Tensor
     weight: Tensor
     bias: Tensor
+    shown: Tensor
 
     def __init__(self, count: int) -> None:
         """`count` of the statistics."""
@@ -118,10 +122,20 @@ class Rule(nn.Module):
         self.register_buffer("scale", torch.ones(count))
         self.register_buffer("weight", torch.zeros(count))
         self.register_buffer("bias", torch.zeros(()))
+        self.register_buffer("shown", torch.zeros(len(QUANTILES)))
 
     def forward(self, statistics: Tensor) -> Tensor:
         """(B, S) -> (B,)."""
         return (statistics - self.mean) / self.scale @ self.weight + self.bias
+
+    def least(self, kept: float) -> float:
+        """Log-odds over which that share of the pairs lies that share a class."""
+        return float(np.interp(1 - kept, QUANTILES, self.shown.tolist()))
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Earlier checkpoints do not say how high the shown pairs lie: none is asked for more."""
+        state.setdefault(f"{prefix}shown", self.shown)
+        super()._load_from_state_dict(state, prefix, *rest)
 
     def fit(self, statistics: Tensor, shown: Tensor, group: Tensor, kept: float = KEPT) -> None:
         """Fit, and put 0 where `kept` of the shown pairs lie above it.
@@ -144,7 +158,10 @@ class Rule(nn.Module):
             unseen[out] = z[out] @ _logistic(z[~out], shown[~out].double())
         solved = _logistic(z, shown.double())
         self.weight = solved[:-1].to(self.mean)
-        self.bias = (solved[-1] - unseen[shown].quantile(1 - kept)).to(self.mean)
+        zero = unseen[shown].quantile(1 - kept)
+        self.bias = (solved[-1] - zero).to(self.mean)
+        places = torch.tensor(QUANTILES, dtype=unseen.dtype, device=unseen.device)
+        self.shown = (unseen[shown].quantile(places) - zero).to(self.mean)
 
 
 def _logistic(x: Tensor, y: Tensor) -> Tensor:
@@ -234,12 +251,12 @@ def pair_statistics(
     likeness, margin = dot(P, query), dot(P - N, query)  # (B, n)
     found = unit(mean_of(query, likeness, SELF_FOREGROUND, largest=True))
     rest = unit(mean_of(query, margin, SELF_BACKGROUND, largest=False))
-    nearest = _likeness_to_sure(query, support, sure_cells(foreground, background)[0])
+    nearest = likeness_to_sure(query, support, sure_cells(foreground, background)[0]).amax(dim=1)
     instead = torch.einsum("kc,bcn->bkn", known.classes, query)
     return torch.stack(
         [
-            _top(likeness, SELF_FOREGROUND) - _top(instead, FEW).amax(dim=1),
-            _top(nearest, SELF_FOREGROUND),
+            top(likeness, SELF_FOREGROUND) - top(instead, FEW).amax(dim=1),
+            top(nearest, SELF_FOREGROUND),
             (found * P).sum(dim=1) - (found @ known.ground.T).amax(dim=1),
             (found * unit(query.mean(dim=2))).sum(dim=1),  # low: what is found stands out
             (rest * N).sum(dim=1),  # whether the surroundings are alike
@@ -249,15 +266,18 @@ def pair_statistics(
     )
 
 
-def _likeness_to_sure(query: Tensor, support: Tensor, weight: Tensor) -> Tensor:
-    """Of each cell to the likest of the sure ones, those with a weight (B, m): -> (B, n)."""
+def likeness_to_sure(query: Tensor, support: Tensor, weight: Tensor) -> Tensor:
+    """Of each cell to the sure ones, those with a weight (B, m): -> (B, most sure cells, n).
+
+    -1 in places that are left over.
+    """
     count = int((weight > 0).sum(dim=1).amax())  # few of the cells, as a rule
     weight, place = weight.topk(count, dim=1)
     chosen = support.gather(2, place[:, None].expand(-1, support.shape[1], -1))  # (B, C, count)
     likeness = torch.bmm(chosen.transpose(1, 2), query)
-    return likeness.masked_fill(weight[..., None] == 0, -1).amax(dim=1)
+    return likeness.masked_fill(weight[..., None] == 0, -1)
 
 
-def _top(scores: Tensor, share: float) -> Tensor:
+def top(scores: Tensor, share: float) -> Tensor:
     """Mean of the largest: (..., n) -> (...)."""
     return scores.topk(max(1, round(share * scores.shape[-1])), dim=-1).values.mean(dim=-1)

@@ -173,7 +173,6 @@ def finish(
     width: int,
     *,
     vote_share: float,
-    present: Sequence[bool] | None = None,
 ) -> Iterator[Finished]:
     """The results of a picture from top to bottom.
 
@@ -182,14 +181,9 @@ def finish(
         rows: of windows.
         width: pixels.
         vote_share: of the largest vote of the class in the picture, which a pixel needs.
-        present: whether each class is in the picture at all: here a score of presence for picture
-            and class enters. None: every class may be.
     """
     most = np.max([store.read(row, "most")["most"] for row in range(rows)], axis=0)
     needed = [votes_needed(max(1, int(m)), vote_share) for m in most]
-    absent = [c for c, here in enumerate(present or ()) if not here]
-    for c in absent:
-        needed[c] = 256
     for row in range(rows):
         band = store.read(row, "classes", "level", "counts", "levels", "look", "valid")
         valid = np.unpackbits(band["valid"], axis=1, count=width).astype(bool)
@@ -197,6 +191,5 @@ def finish(
             classes, level = decide(Votes(band["counts"], band["levels"]), needed)
         else:
             classes, level = band["classes"], band["level"]
-            classes = np.where(np.isin(classes, np.array(absent) + 1), 0, classes)
         classes = np.where(valid, classes, NO_DATA).astype(np.uint8)
         yield Finished(classes, level, band.get("levels"), band["look"], valid)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from mgcl import console, distributed, old_names
 from mgcl.files import DiskFullError
-from mgcl.predict.load import LARGEST, SMALLEST, load_network
+from mgcl.predict.load import KEEP_PRESENT, LARGEST, SMALLEST, load_network
 from mgcl.predict.options import GENERATORS, OVERLAP, parser
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ def _segment(words: argparse.Namespace) -> int:
         objects=words.objects,
         smooth=words.smooth,
         min_area=words.min_area,
+        min_score=words.min_score,
         vote_share=loaded.vote_share,
     )
     facts = _facts(words, supports, shown, loaded, style)
@@ -114,6 +115,7 @@ def _segment(words: argparse.Namespace) -> int:
             style,
             window=scale.query,
             threshold=loaded.threshold,
+            keep_present=words.keep_present if words.keep_present < 1 else None,
             bands=words.bands,
             maps=maps,
             share=share,
@@ -184,6 +186,10 @@ def _supports(words: argparse.Namespace) -> "Supports":
             setattr(words, name, value)
     words.overlap = OVERLAP if words.overlap is None else words.overlap
     words.masks = words.masks or ""
+    if words.keep_present is None:
+        words.keep_present = KEEP_PRESENT
+    if not 0 < words.keep_present <= 1:
+        raise ValueError(f"--keep-present {words.keep_present}: a share of images, over 0 to 1")
     if not 0 <= words.overlap < 1:
         raise ValueError(f"--overlap {words.overlap}: a share of a window, 0 to below 1")
     if words.window is not None and not SMALLEST <= words.window <= LARGEST:
@@ -191,7 +197,7 @@ def _supports(words: argparse.Namespace) -> "Supports":
     return supports
 
 
-_CONSTANTS = ("window", "window_metres", "overlap", "threshold", "masks")
+_CONSTANTS = ("window", "window_metres", "overlap", "threshold", "keep_present", "masks")
 
 
 def _pairs(words: Sequence[Path]) -> list[tuple[Path, Path]]:
@@ -225,6 +231,7 @@ def _facts(
         "threshold": loaded.threshold,
         "vote_share": loaded.vote_share,
         "turns": words.turns,
+        "keep_present": words.keep_present,
         "window": words.window,
         "window_metres": words.window_metres,
         "bands": words.bands,
@@ -235,4 +242,5 @@ def _facts(
         "objects": words.objects,
         "smooth": words.smooth,
         "min_area": words.min_area,
+        "min_score": words.min_score,
     }

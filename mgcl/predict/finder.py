@@ -18,7 +18,7 @@ from mgcl.images.resize import resize_image, resize_nearest
 from mgcl.masks.generator import MaskGenerator
 from mgcl.model.fewshot import Encoded, FewShotNetwork
 from mgcl.model.network import logit
-from mgcl.model.presence import Presence
+from mgcl.model.presence import Presence, count_shots
 from mgcl.predict.support import Example, make_mask_maps
 
 
@@ -171,6 +171,7 @@ class Finder:
         rows: range | None = None,
         mask_map: np.ndarray | None = None,
         presence: bool = False,
+        keep_present: float | None = None,
         on_windows: Callable[[int], object] = lambda count: None,
     ) -> Iterator[Band]:
         """Segment a picture from top to bottom; finished rows come as soon as they are.
@@ -184,9 +185,12 @@ class Finder:
             rows: of windows whose bands are wanted, without gaps; None: all.
             mask_map: (H, W) uint8 of the whole picture; None makes one for each window.
             presence: also whether each window shows each class, if the network can tell.
+            keep_present: where the network can tell, no pixel is likelier than that its window
+                shows the class at all; the share of windows that do show it which stay over even
+                odds. None: presence has no say.
             on_windows: called with a number of windows as they are finished.
         """
-        tells = self.model.tells() if presence else None
+        tells = self.model.tells() if presence or keep_present is not None else None
         tops, lefts = self.grid(source.height, source.width, window)
         wanted = rows if rows is not None else range(len(tops))
         # Windows above that reach into the first band come first, as they would from the top.
@@ -194,14 +198,19 @@ class Finder:
         first = min(first, wanted.start)
         down, across = (torch.from_numpy(windows.weights(b, window)) for b in (tops, lefts))
         down, across = down.to(self.setup.device), across.to(self.setup.device)
+        voters = [*self._classes.values()]
         pending: list[Tensor] = []  # (K, window, W) of each class: rows from the current top on
         for line in self._lines(source, window, tops, lefts, range(first, wanted.stop), mask_map):
             shown = np.full((len(self._classes), len(lefts)), np.nan, np.float32)
             for batch in line.batches:
                 query = self.encode(batch.images, batch.maps)
-                if tells is not None:
-                    shown[:, batch.columns] = self._presence(tells, query)
+                told = [None if tells is None else self._presence(tells, query, v) for v in voters]
                 for c, margins in enumerate(self.margins(query, window)):  # (B, K, side, side)
+                    if (here := told[c]) is not None:  # (B,)
+                        shown[c, batch.columns] = here.cpu().numpy()
+                        if keep_present is not None:
+                            least = self._least(tells, voters[c], keep_present)
+                            margins = margins.minimum((here - least)[:, None, None, None])
                     if c == len(pending):
                         size = (margins.shape[1], window, lefts[-1] + window)
                         pending.append(down.new_zeros(size))
@@ -218,8 +227,8 @@ class Finder:
             if line.row >= wanted.start:
                 done = [p[:, :height, : source.width] for p in pending]
                 image, valid = line.image[:height], line.valid[:height]
-                told = None if tells is None else shown
-                yield Band(line.row, tops[line.row], image, valid, done, told)
+                seen = None if tells is None else shown
+                yield Band(line.row, tops[line.row], image, valid, done, seen)
             pending = [F.pad(p[:, height:], (0, 0, 0, height)) for p in pending]  # zeros below
 
     def _lines(
@@ -282,13 +291,14 @@ class Finder:
             logits = self.setup.compare(self.model, query, voters.encoded, labels, (window, window))
             yield logits[:, :, 1] - logits[:, :, 0]
 
-    def _presence(self, tells: Presence, query: Encoded) -> np.ndarray:
-        """Log-odds that windows show each class: (C, B)."""
-        count, found = len(query.mask_map), []
-        for voters in self._classes.values():
-            labels = self.setup.target(voters.labels).expand(count, -1, -1, -1)
-            found.append(tells(query, voters.encoded, labels))
-        return torch.stack(found).float().cpu().numpy()
+    def _presence(self, tells: Presence, query: Encoded, voters: _Voters) -> Tensor:
+        """Log-odds that windows show a class: (B,)."""
+        labels = self.setup.target(voters.labels).expand(len(query.mask_map), -1, -1, -1)
+        return tells(query, voters.encoded, labels).float()
+
+    def _least(self, tells: Presence | None, voters: _Voters, kept: float) -> float:
+        assert tells is not None
+        return tells.rule(count_shots(self.setup.target(voters.labels))).least(kept)
 
     def encode(self, images: Sequence[np.ndarray], maps: Sequence[np.ndarray]) -> Encoded:
         """Windows (side, side, 3) and their mask maps (side, side), encoded at S x S."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 WINDOW = 256  # pixels: the tiles of the benchmarks, where a checkpoint does not say
+KEEP_PRESENT = 0.7  # best for training classes where half of the images show the class
 SMALLEST, LARGEST = 16, 16_384  # pixels that a window may span
 KEPT = 8 << 20  # bytes of a freed block that is kept: the arrays of a scene's rows are larger
 BACKBONE = "efficientnet_lite0"  # of the matcher: its weights come with the package
@@ -70,6 +71,7 @@ def load_network(
     from mgcl.config import Config, load, with_values
     from mgcl.device import choose_device, keep_freed_memory
     from mgcl.masks.generator import build_generator
+    from mgcl.model.untrained_presence import UntrainedPresence
 
     if isinstance(threshold, float | int) and not 0 <= threshold < 1:
         raise ValueError(f"threshold {threshold}: a probability from 0 to below 1")
@@ -85,6 +87,7 @@ def load_network(
             data={"ignore_label": 255},
         )
         model = build_network(constants)
+        model.presence = UntrainedPresence()
     else:
         model, constants, said = build_trained(constants, Path(checkpoint))
         constants = with_values(constants, masks={"generator": masks} if masks else {})

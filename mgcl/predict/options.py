@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from mgcl import console
-from mgcl.predict.load import WINDOW
+from mgcl.predict.load import KEEP_PRESENT, WINDOW
 
 GENERATORS = ("", "superpixels", "sam", "sam2", "none")  # of --masks; else it is a folder
 OVERLAP = 0.5
@@ -53,6 +53,11 @@ def _how(group: argparse._ArgumentGroup) -> None:
     add("--config", type=Path, metavar="FILE", help=text)
     text = "foreground is over this probability, or 'calibrated' (left out: as in training)"
     add("--threshold", type=_threshold, metavar="X", help=text)
+    text = (
+        "of windows that show a class, the share that is taken to show it: less marks less where "
+    )
+    text += f"there is none; 1: all windows ({KEEP_PRESENT}; of the matcher)"
+    add("--keep-present", type=float, metavar="SHARE", help=text)
     kinds = ", ".join(filter(None, GENERATORS))
     text = f"{kinds}, or a folder of mask maps (left out: as in training, else superpixels)"
     add("--masks", metavar="KIND", help=text)
@@ -81,6 +86,8 @@ def _results(group: argparse._ArgumentGroup) -> None:
     add("--smooth", action="store_true", help="outlines of objects without the pixels' stairs")
     text = "drop smaller objects: square metres, or pixels of images without a place"
     add("--min-area", type=float, default=0.0, metavar="AREA", help=text)
+    text = "drop objects whose mean probability is lower"
+    add("--min-score", type=float, default=0.0, metavar="X", help=text)
 
 
 def _threshold(word: str) -> float | str:

@@ -14,6 +14,7 @@ from mgcl.masks.generator import MaskGenerator
 from mgcl.model.fewshot import FewShotNetwork
 from mgcl.model.network import logit, votes_needed
 from mgcl.predict.finder import Finder, InMemory
+from mgcl.predict.load import KEEP_PRESENT
 from mgcl.predict.support import Example, check_image, check_mask_map, cut_example
 
 MAX_SUPPORTS = 255  # votes are counted in bytes
@@ -58,6 +59,7 @@ class Predictor:
         threshold: float = 0.5,
         vote_share: float = 0.4,
         batch_size: int = 8,
+        keep_present: float | None = KEEP_PRESENT,
     ) -> None:
         """Nothing is computed yet.
 
@@ -70,6 +72,7 @@ class Predictor:
             overlap: least share of a window that its neighbour covers again, 0 <= overlap < 1.
             threshold: a support votes foreground where its probability is over this.
             vote_share: foreground where votes / max(1, largest vote of the image) reaches this.
+            keep_present: see `Finder.bands`.
             batch_size: windows of a forward pass; memory grows with it and with nothing else.
 
         Raises:
@@ -95,6 +98,7 @@ class Predictor:
             batch_size=batch_size,
         )
         self.window, self.threshold, self.vote_share = window, threshold, vote_share
+        self.keep_present = keep_present
         self.examples: list[Example] = []
 
     def set_support(
@@ -170,6 +174,7 @@ class Predictor:
             self.window,
             mask_map=mask_map,
             presence=True,
+            keep_present=self.keep_present,
             on_windows=on_windows or (lambda count: None),
         )
         shown = []

@@ -40,6 +40,7 @@ class Run:
         *,
         window: Callable[[Raster], int],
         threshold: float,
+        keep_present: float | None = None,
         bands: tuple[int, ...] | None = None,
         maps: StoredMaps | None = None,
         share: tuple[int, int] = (0, 1),
@@ -53,6 +54,7 @@ class Run:
             style: what is written.
             window: side of a window in an image, pixels.
             threshold: a support votes where its probability is over this.
+            keep_present: see `Finder.bands`.
             bands: of the images.
             maps: mask maps made beforehand.
             share: (i, n): this process makes the i-th of n parts of all bands.
@@ -60,7 +62,7 @@ class Run:
         """
         self.finder, self.results, self.style = finder, results, style
         self.window, self.threshold, self.bands, self.maps = window, threshold, bands, maps
-        self.share, self.on_windows = share, on_windows
+        self.share, self.on_windows, self.keep_present = share, on_windows, keep_present
 
     def all(self, queries: Mapping[str, Path]) -> Outcome:
         """Segment and write every query; one that cannot be read or written is named."""
@@ -98,6 +100,7 @@ class Run:
                 threshold=self.threshold,
                 step=step_of(raster.height, raster.width),
                 keep_all=self.style.found_probabilities,
+                keep_present=self.keep_present,
                 mask_map=self.maps.load(path) if self.maps else None,
                 on_windows=self.on_windows,
             )

@@ -36,6 +36,7 @@ class Style(NamedTuple):
     """gpkg, geojson or none; empty: GeoPackage on earth, GeoJSON in pixels."""
     smooth: bool = False
     min_area: float = 0.0
+    min_score: float = 0.0
     vote_share: float = 0.4
 
     @property
@@ -117,8 +118,9 @@ def _write_probabilities(path: Path, results: Iterator[Finished], grid: Grid, st
 
 def _write_objects(path: Path, results: Iterator[Finished], grid: Grid, style: Style) -> Tally:
     objects = find_objects(_blocks(results, rows_of_block(grid.width)))
+    scored = (found for found in objects if found.score >= style.min_score)
     return write_layer(
-        path, objects, style.names, grid, smoothed=style.smooth, min_area=style.min_area
+        path, scored, style.names, grid, smoothed=style.smooth, min_area=style.min_area
     )
 
 

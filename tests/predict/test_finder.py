@@ -7,6 +7,7 @@ import torch
 from mgcl.masks.superpixels import SuperpixelMaskGenerator
 from mgcl.model.matcher import Matcher
 from mgcl.model.network import logit
+from mgcl.model.untrained_presence import UntrainedPresence
 from mgcl.predict.finder import Finder, InMemory, Votes, count_votes, decide
 from mgcl.predict.predictor import Predictor
 from mgcl.predict.support import cut_example
@@ -117,3 +118,24 @@ def test_votes_are_counted_over_the_threshold():
     assert logit(0.6) == pytest.approx(0.405, abs=1e-3)
     assert votes.counts.tolist() == [[[1, 2]]] and votes.levels.dtype == np.uint16
     assert votes.levels[0, 0, 0] == round(float(margins[:, 0, 0].sigmoid().mean()) * 65535)
+
+
+def test_no_pixel_is_likelier_than_that_its_window_shows_the_class():
+    network = Matcher(Colours())
+    network.presence = UntrainedPresence()
+    made, image = (
+        Finder(network, GENERATOR, image_size=SIDE, setup=SETUP, overlap=0.0),
+        InMemory(picture(9, 2 * SIDE, 2 * SIDE)),
+    )
+    made.learn({"": [cut_example(picture(0), label(0), None, SIDE, GENERATOR)]})
+    least = network.presence.rule(1).least(0.5)
+    plain, capped = (
+        list(made.bands(image, SIDE, presence=True, keep_present=k)) for k in (None, 0.5)
+    )
+    for before, after in zip(plain, capped, strict=True):
+        assert (before.presence == after.presence).all()
+        most = torch.from_numpy(after.presence[0] - least).repeat_interleave(SIDE)
+        torch.testing.assert_close(after.margins[0], before.margins[0].minimum(most))
+    down, _ = made.grid(2 * SIDE, 2 * SIDE, SIDE)
+    (last,) = made.bands(image, SIDE, rows=range(1, len(down)), keep_present=0.5)
+    assert torch.equal(last.margins[0], capped[1].margins[0])

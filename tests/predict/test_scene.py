@@ -141,15 +141,6 @@ def test_a_plain_image_gets_pictures_and_pixels(tmp_path):
     assert set(paths_of(tmp_path, "a", grid, one)) == {"masks", "overlays"}
 
 
-def test_a_class_that_is_absent_is_found_nowhere(tmp_path):
-    for shots in 1, 3:
-        store = BandStore(None, {})
-        rows = bands_of(finder(2, shots), store)
-        found = list(finish(store, rows, WIDTH, vote_share=0.4, present=[False, True]))
-        seen = np.unique(np.concatenate([part.classes for part in found]))
-        assert seen.tolist() == [0, 2]
-
-
 def test_overlays_of_large_scenes_show_every_small_object(tmp_path, monkeypatch):
     monkeypatch.setattr("mgcl.predict.scene.LARGEST_PICTURE", 100 * 70)
     step = step_of(HEIGHT, WIDTH)
