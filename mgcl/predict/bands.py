@@ -15,7 +15,8 @@ import numpy as np
 
 from mgcl.files import atomic_write, read_text, write_json
 from mgcl.model.network import votes_needed
-from mgcl.predict.finder import Band, Finder, Source, Votes, count_votes, decide
+from mgcl.predict.finder import Band, Finder, Source
+from mgcl.predict.votes import Votes, count_votes, decide
 
 IN_MEMORY = 1 << 24  # pixels of pictures whose bands are not worth a file
 NO_DATA = 255

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from mgcl import console, distributed, old_names
 from mgcl.files import DiskFullError
-from mgcl.predict.load import KEEP_PRESENT, LARGEST, SMALLEST, load_network
+from mgcl.predict.defaults import KEEP_PRESENT, LARGEST, SMALLEST
+from mgcl.predict.load import load_network
 from mgcl.predict.options import GENERATORS, OVERLAP, parser
 
 if TYPE_CHECKING:

@@ -17,7 +17,6 @@ from mgcl.images import windows
 from mgcl.images.resize import resize_image, resize_nearest
 from mgcl.masks.generator import MaskGenerator
 from mgcl.model.fewshot import Encoded, FewShotNetwork
-from mgcl.model.network import logit
 from mgcl.model.presence import Presence, count_shots
 from mgcl.predict.support import Example, make_mask_maps
 
@@ -307,43 +306,3 @@ class Finder:
         masks = np.stack([resize_nearest(mask_map, side) for mask_map in maps])
         pixels = torch.from_numpy(resized).permute(0, 3, 1, 2)
         return self.setup.encode(self.model, pixels, torch.from_numpy(masks))
-
-
-class Votes(NamedTuple):
-    """What the supports of each class say of a band."""
-
-    counts: np.ndarray
-    """(C, h, W) uint8: supports by which the pixel's probability is over the threshold."""
-    levels: np.ndarray
-    """(C, h, W) uint16: probability * 65535, mean over the supports."""
-
-
-def count_votes(margins: Sequence[Tensor], threshold: float) -> Votes:
-    """Votes and probabilities of the classes' log-odds, (K, h, W) each."""
-    counts = [(m > logit(threshold)).sum(dim=0).byte().cpu().numpy() for m in margins]
-    means = [m.sigmoid().mean(dim=0).cpu().numpy() for m in margins]
-    return Votes(np.stack(counts), np.stack([as_levels(mean) for mean in means]))
-
-
-def as_levels(probability: np.ndarray) -> np.ndarray:
-    """Probabilities as uint16, * 65535."""
-    return np.round(probability * 65535).astype(np.uint16)
-
-
-def decide(votes: Votes, needed: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Each pixel goes to the class of the highest probability among those with enough votes.
-
-    Args:
-        votes: of all classes.
-        needed: votes that each class needs; more than it can have where it is known to be absent.
-
-    Returns:
-        (h, W) uint8: 1 + the place of the class, 0 = none; (h, W) uint16: its level, or, of no
-        class, the highest.
-    """
-    enough = votes.counts >= np.array(needed)[:, None, None]
-    levels = np.where(enough, votes.levels.astype(np.int32) + 65536, votes.levels)
-    best = levels.argmax(axis=0)
-    highest = np.take_along_axis(levels, best[None], axis=0)[0]
-    found = highest >= 65536
-    return np.where(found, best + 1, 0).astype(np.uint8), (highest % 65536).astype(np.uint16)

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 
 WINDOW = 256  # pixels: the tiles of the benchmarks, where a checkpoint does not say
-KEEP_PRESENT = 0.7  # best for training classes where half of the images show the class
-SMALLEST, LARGEST = 16, 16_384  # pixels that a window may span
 KEPT = 8 << 20  # bytes of a freed block that is kept: the arrays of a scene's rows are larger
 BACKBONE = "efficientnet_lite0"  # of the matcher: its weights come with the package
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from mgcl.images.base import Raster
+from mgcl.predict.defaults import LARGEST, SMALLEST
 from mgcl.predict.finder import Finder
-from mgcl.predict.load import LARGEST, SMALLEST
 
 _FREE = Path("/proc/meminfo")
 

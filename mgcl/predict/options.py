@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 
 from mgcl import console
-from mgcl.predict.load import KEEP_PRESENT, WINDOW
+from mgcl.predict.defaults import KEEP_PRESENT
+from mgcl.predict.load import WINDOW
 
 GENERATORS = ("", "superpixels", "sam", "sam2", "none")  # of --masks; else it is a folder
 OVERLAP = 0.5

@@ -13,8 +13,8 @@ from mgcl.engine.forward import Setup
 from mgcl.masks.generator import MaskGenerator
 from mgcl.model.fewshot import FewShotNetwork
 from mgcl.model.network import logit, votes_needed
+from mgcl.predict.defaults import KEEP_PRESENT
 from mgcl.predict.finder import Finder, InMemory
-from mgcl.predict.load import KEEP_PRESENT
 from mgcl.predict.support import Example, check_image, check_mask_map, cut_example
 
 MAX_SUPPORTS = 255  # votes are counted in bytes

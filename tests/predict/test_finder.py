@@ -8,9 +8,10 @@ from mgcl.masks.superpixels import SuperpixelMaskGenerator
 from mgcl.model.matcher import Matcher
 from mgcl.model.network import logit
 from mgcl.model.untrained_presence import UntrainedPresence
-from mgcl.predict.finder import Finder, InMemory, Votes, count_votes, decide
+from mgcl.predict.finder import Finder, InMemory
 from mgcl.predict.predictor import Predictor
 from mgcl.predict.support import cut_example
+from mgcl.predict.votes import Votes, count_votes, decide
 from tests.engine.test_calibration import Colours
 from tests.model.test_network import tiny_networks
 from tests.predict.test_predictor import SETUP, SIDE, label, picture
