@@ -6,6 +6,7 @@ aerial tiles. Fitted on the training classes of a fold, they rank pairs of its n
 AUC of 0.78 / 0.73 by one support and of 0.89 / 0.81 by five (folds 0 / 2).
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -22,7 +23,7 @@ from mgcl.model.matching import (
     sure_cells,
     unit,
 )
-from mgcl.model.presence import Presence, likeness_to_sure, top
+from mgcl.model.presence import STATISTICS, Presence, Rule, likeness_to_sure, top
 
 # Of the statistics below, in their order: weights, bias, and what pairs that share a class reach
 # (quantiles 5, 10, ... 95 %), by the number of supports.
@@ -49,7 +50,7 @@ class UntrainedPresence(Presence):
         """With the weights of `RULES`."""
         super().__init__(0)
         for shots, (weight, bias, shown) in RULES.items():
-            rule = self.rule(int(shots))
+            rule = super().rule(int(shots))
             rule.weight, rule.bias = torch.tensor(weight), torch.tensor(bias)
             rule.shown = torch.tensor(shown)
 
@@ -57,6 +58,15 @@ class UntrainedPresence(Presence):
     def fitted(self) -> bool:
         """It always has an opinion."""
         return True
+
+    def rule(self, shots: int) -> Rule:
+        """That of one and that of five supports; of other numbers, what lies between the two."""
+        one, five = super().rule(1), super().rule(5)
+        share = min(1.0, math.log(shots) / math.log(5))
+        between = Rule(STATISTICS).to(one.weight.device)
+        for name in ("weight", "bias", "shown"):
+            setattr(between, name, torch.lerp(getattr(one, name), getattr(five, name), share))
+        return between
 
     def statistics(
         self, query: Encoded, supports: Sequence[Encoded], support_labels: Tensor
