@@ -43,7 +43,7 @@ class Predictor:
     neighbour fades in. Only then the supports vote, by the rule of `aggregate_shots`. Its largest
     vote is that of the whole image: were it the window's own, a single support would decide
     wherever nothing else is found, and the windows' borders would show. An image of one window gets
-    what `aggregate_shots` makes of the network's logits.
+    what `aggregate_shots` makes of the network's logits, capped by its presence.
     """
 
     @old_names.in_call
