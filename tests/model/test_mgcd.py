@@ -151,3 +151,15 @@ def test_the_decoder_equals_the_definition_on_square_and_other_maps(sides):
     expected = slow([outward(whole(c)) for c in levels], oracle.mask_stack(mask_map))
     assert got.shape == expected.shape == (2, 2, 2 * sides[0][0], 2 * sides[1][0])
     assert torch.allclose(got, expected, rtol=1e-7, atol=1e-9)
+
+
+def test_a_single_correlation_is_convolved_as_one_of_a_batch_with_and_without_gradients():
+    torch.manual_seed(0)
+    x = torch.rand(2, 6, 5, 4, 3, 8)
+    convolution = CenterPivotConv4d(8, 16, kernel=3, stride=2)
+    batch = convolution(x)
+    single = convolution(x[:1])
+    with torch.inference_mode():
+        plain = convolution(x[:1])
+    assert single.requires_grad and torch.allclose(single, batch[:1], atol=1e-6)
+    assert torch.allclose(plain, batch[:1], atol=1e-6)
