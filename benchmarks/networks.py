@@ -28,7 +28,7 @@ def _lite_levels(backbone: nn.Module, image: Tensor) -> list[Tensor]:
     levels = []
     for i, block in enumerate(backbone._blocks):
         x = block(x)
-        if i in backbone.taps:
+        if i in backbone.blocks[::2]:
             levels.append(x)
     return levels
 

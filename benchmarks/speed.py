@@ -10,14 +10,17 @@ The logits of both programs are compared before anything is timed.
 import argparse
 import itertools
 import platform
+import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+from benchmarks import programs
 from benchmarks.clock import Timing, alternate
 from benchmarks.inputs import Inputs, episodes
 from benchmarks.loading import cores, disk_bytes, loaders, write_tree
@@ -134,6 +137,39 @@ def loader_rows(batch: int, count: int, rounds: int) -> Iterator[Row]:
         yield Row("masks on disk, an image", "bytes", _exact(reference), _exact(ours))
 
 
+def program_rows(rounds: int, *, images: int = 48, count: int = 8) -> Iterator[Row]:
+    """Whole tests of a fold with as many images as episodes, and a step of the demo's training.
+
+    Seconds an episode; the reference is given the first `count` alone, as it takes minutes.
+    """
+    for backbone, size, shots in [
+        ("resnet50", 256, 5),
+        ("resnet50", 256, 1),
+        ("efficientnet_lite0", 256, 5),
+        ("efficientnet_lite0", 256, 1),
+    ]:
+        with tempfile.TemporaryDirectory() as folder:
+            fold = programs.Fold(write_tree(Path(folder), images=images, size=size), shots, size)
+            pair = build_pair(backbone)
+            found = [programs.seconds_each(pair, fold, count) for _ in range(rounds)]
+        reference, ours, off = zip(*found, strict=True)
+        name = f"test, {shots}-shot, {backbone}, {size} px, {images} episodes of {images} images"
+        print(f"{name}: an episode's IoU differs by {max(off):.1e} at most", file=sys.stderr)
+        yield Row(name, "s an episode", _summary(reference), _summary(ours))
+    with tempfile.TemporaryDirectory() as folder:
+        steps = programs.frozen_steps(write_tree(Path(folder), images=images, size=128))
+        for _ in range(images // 8 + 1):  # all images are encoded, and decoded, once
+            for run in steps.values():
+                next(run)
+        runs = {name: partial(next, run) for name, run in steps.items()}
+        times = alternate(runs, 10 * rounds, seconds=0)
+        yield Row("demo training step (reference: images)", "s", times["anew"], times["kept"])
+
+
+def _summary(values: Sequence[float]) -> Timing:
+    return Timing(statistics.median(values), min(values), max(values), 0.0)
+
+
 def memory_row(backbone: str, batch: int, size: int) -> Row:
     """Peak memory of a training step, each program in its own process."""
     reference, ours = (peak_mib(p, backbone, batch, size) for p in ("reference", "ours"))
@@ -166,6 +202,8 @@ def all_rows(quick: bool, only: str, rounds: int) -> Iterator[Row]:
     for backbone, batch, size in [("resnet50", 2, 128)] if quick else cases:
         if only in f"{backbone} {batch} {size}":
             yield from network_rows(backbone, batch, size, rounds)
+    if only in "programs":
+        yield from program_rows(rounds, **({"images": 32, "count": 2} if quick else {}))
     if only in "memory":
         yield memory_row("resnet50", *((2, 128) if quick else (8, 256)))
     if only in "loader":
@@ -194,7 +232,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--quick", action="store_true", help="one small case of each kind")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each case")
-    parser.add_argument("--only", default="", help='part of a case, e.g. "resnet50 8" or "loader"')
+    parser.add_argument("--only", default="", help="part of a case, as programs or loader")
     options = parser.parse_args()
     keep_freed_memory()
     machine = f"{cores()} cores ({platform.machine()}), torch {torch.__version__}, "
