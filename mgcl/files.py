@@ -39,11 +39,12 @@ def writing_in(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it replaces `path` when the block ends without error.
 
     The parent folder is made. The temporary name ends in `.tmp`; after a kill a leftover of that
-    name is all that remains (see `remove_leftovers`), and `path` is as it was.
+    name is all that remains (see `remove_leftovers`), and `path` is as it was. What can be made
+    anew need not be `durable`: a power failure soon after may tear it; the disk is not waited for.
 
     Raises:
         DiskFullError: the disk takes no more; nothing is left behind.
@@ -55,8 +56,9 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         with writing_in(target.parent):
             yield temporary
-            with open(temporary, "rb") as written:
-                os.fsync(written.fileno())
+            if durable:
+                with open(temporary, "rb") as written:
+                    os.fsync(written.fileno())
             os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
@@ -145,9 +147,9 @@ def fingerprint(path: Path, *, whole: bool = False) -> str:
         return digest.hexdigest()
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+def write_bytes(path: str | os.PathLike[str], data: bytes, *, durable: bool = True) -> None:
     """Write `data` to `path` atomically."""
-    with atomic_write(path) as temporary:
+    with atomic_write(path, durable=durable) as temporary:
         temporary.write_bytes(data)
 
 

@@ -18,6 +18,7 @@ def write_png(
     *,
     level: int = _LEVEL,
     texts: Mapping[str, str] | None = None,
+    durable: bool = True,
 ) -> None:
     """Write a picture as PNG, atomically; the same one gives the same bytes.
 
@@ -26,6 +27,7 @@ def write_png(
         image: (H, W, 3) uint8, or one channel (H, W) of 8 or 16 bits.
         level: of compression, 1 (quick) to 9 (small).
         texts: words to keep in the file, by their key.
+        durable: see `files.atomic_write`.
 
     Raises:
         DiskFullError: the disk takes no more.
@@ -36,4 +38,4 @@ def write_png(
         kept.add_text(key, text)
     encoded = io.BytesIO()
     Image.fromarray(image).save(encoded, "PNG", compress_level=level, pnginfo=kept)
-    write_bytes(path, encoded.getvalue())
+    write_bytes(path, encoded.getvalue(), durable=durable)

@@ -98,8 +98,8 @@ def _write_scene(task: _Task) -> list[Entry]:
     if image_path.suffix == ".tif":
         _write_tiff(image_path, image)
     else:
-        write_png(image_path, image, level=1)
-    write_png(record.label_path(root, split, name), label, level=1)
+        write_png(image_path, image, level=1, durable=False)
+    write_png(record.label_path(root, split, name), label, level=1, durable=False)
     shares = np.bincount(label.ravel(), minlength=len(KINDS) + 1)[1:] / label.size
     return [Entry(split, name, int(c)) for c in np.flatnonzero(shares >= MIN_SHARE)]
 
