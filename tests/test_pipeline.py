@@ -96,8 +96,8 @@ def test_the_list_of_episodes_names_their_images(pipeline):
     with open(pipeline.folder / "episodes.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     plans = (pipeline.folder / "episodes_5shot.jsonl").read_text().splitlines()
-    keys = ("checkpoint", "shots", "threshold_kind")
-    wanted = (rows[0]["checkpoint"], "5", "0.5")
+    keys = ("checkpoint", "shots", "rule", "threshold_kind")
+    wanted = (rows[0]["checkpoint"], "5", "vote", "0.5")
     ours = [row for row in rows if tuple(row[key] for key in keys) == wanted]
     assert ours
     for row, plan in zip(ours, map(json.loads, plans), strict=True):
