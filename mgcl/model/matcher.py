@@ -26,6 +26,7 @@ from mgcl.model.matching import (
     dot,
     match,
     nearest_fitted,
+    once,
     over_masks,
     side_by_side,
     support_prototypes,
@@ -276,8 +277,10 @@ class Matcher(FewShotNetwork):
         grid = (query.levels[0].shape[2], query.levels[0].shape[3])
         whole = (query_mask_map.shape[1], query_mask_map.shape[2])
         drawn = over_masks(scores.unflatten(1, grid), query_mask_map, whole)
-        share = torch.stack([class_share(label, grid)[0] for label in support_labels.unbind(1)])
-        statistics = EpisodeThreshold.statistics(drawn, share.mean(dim=(0, 2)))
+        labels = once(supports, support_labels)
+        share = torch.stack([class_share(label, grid)[0] for label in labels.unbind(1)])
+        share = share.mean(dim=(0, 2)).expand(len(drawn))
+        statistics = EpisodeThreshold.statistics(drawn, share)
         if size != whole:  # a window of another number of pixels than the network sees
             drawn = F.interpolate(drawn[:, None], size=size, mode="bilinear")[:, 0]
         return drawn, statistics

@@ -18,6 +18,7 @@ TEMPERATURE = 0.1  # of the attention; scores over it are log-odds
 SELF_FOREGROUND, SELF_BACKGROUND = 0.05, 0.30  # shares of the query's cells that correct prototypes
 SURE_FOREGROUND, SURE_BACKGROUND = 0.5, 0.1  # a support's cells by their share of the class
 FITTED_SHOTS = (1, 5)  # numbers of supports for which something is fitted
+NEGATIVE = 0.5  # least weight of a support of negatives, as a share of the other supports'
 MASK_SHARE = 0.8  # of the masks' means in the map
 
 
@@ -46,9 +47,9 @@ def match(query: Tensor, support: Tensor, foreground: Tensor, background: Tensor
 
     Args:
         query: (B, C, n) of unit length.
-        support: (B, C, m), the cells of all supports side by side.
-        foreground: (B, m) share of the class in each.
-        background: (B, m) share of anything else that counts.
+        support: (B or 1, C, m), the cells of all supports side by side.
+        foreground: (B or 1, m) share of the class in each.
+        background: (B or 1, m) share of anything else that counts.
 
     Returns:
         (B, n).
@@ -71,10 +72,15 @@ def support_prototypes(
 
 def _attention(query: Tensor, support: Tensor, foreground: Tensor, background: Tensor) -> Tensor:
     """T (log mean over the foreground's cells of exp(s.q / T) - the same of the background)."""
-    likeness = torch.bmm(support.transpose(1, 2), query) / TEMPERATURE  # (B, m, n), at most 1 / T
-    sides = torch.stack(sure_cells(foreground, background), dim=1)  # (B, 2, m)
-    logs = torch.bmm(sides, likeness.exp()).log()  # (B, 2, n)
-    return TEMPERATURE * (logs[:, 0] - logs[:, 1])
+    B, C, n = query.shape
+    sides = torch.stack(sure_cells(foreground, background), dim=1)  # (B or 1, 2, m)
+    if len(support) == 1:  # one product for all queries, of the cells that have a side
+        query = query.transpose(0, 1).reshape(1, C, B * n)
+        kept = sides.any(dim=1)[0]
+        support, sides = support[..., kept], sides[..., kept]
+    likeness = torch.bmm(support.transpose(1, 2), query) / TEMPERATURE  # at most 1 / T
+    logs = torch.bmm(sides, likeness.exp_()).log()  # (B, 2, n) or (1, 2, B * n)
+    return (TEMPERATURE * (logs[:, 0] - logs[:, 1])).view(B, n)
 
 
 def sure_cells(foreground: Tensor, background: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,7 +94,7 @@ def sure_cells(foreground: Tensor, background: Tensor) -> tuple[Tensor, Tensor]:
         (background, (foreground < SURE_BACKGROUND) & (background > SURE_FOREGROUND)),
     ):
         most = share == share.amax(dim=1, keepdim=True)
-        cells = torch.where(sure.any(dim=1, keepdim=True), sure, most).to(share.dtype)
+        cells = torch.where(sure.any(dim=1, keepdim=True), sure, most) * share.clamp_min(1)
         sides.append(cells / cells.sum(dim=1, keepdim=True))
     return sides[0], sides[1]
 
@@ -128,11 +134,39 @@ def side_by_side(
     query: Encoded, supports: Sequence[Encoded], support_labels: Tensor, place: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What `match` takes: the cells of a level of the query, and of all supports, and shares."""
+    support_labels = once(supports, support_labels)
     B, grid = len(support_labels), (query.levels[place].shape[2], query.levels[place].shape[3])
     features = torch.cat([s.levels[place].flatten(2).expand(B, -1, -1) for s in supports], dim=2)
     shares = [class_share(label, grid) for label in support_labels.unbind(1)]
-    foreground, background = (torch.cat(side, dim=1) for side in zip(*shares, strict=True))
-    return query.levels[place].flatten(2), features, foreground, background
+    foreground, background = (torch.stack(side, dim=1) for side in zip(*shares, strict=True))
+    background = weigh_negatives(foreground, background)  # (B, K, n)
+    return query.levels[place].flatten(2), features, foreground.flatten(1), background.flatten(1)
+
+
+def once(supports: Sequence[Encoded], labels: Tensor) -> Tensor:
+    """Labels (B, K, H, W) as (1, K, H, W) where supports and labels are one, seen as many."""
+    shared = labels.stride(0) == 0 and all(len(support.mask_map) == 1 for support in supports)
+    return labels[:1] if shared else labels
+
+
+def weigh_negatives(foreground: Tensor, background: Tensor) -> Tensor:
+    """Let a support that only shows what is not the class count for something.
+
+    A false alarm that a user marks covers a few cells, among hundreds that are background anyway:
+    unweighted, marking it changes nothing.
+
+    Args:
+        foreground: (B, K, m) share of the class in the cells of each support.
+        background: (B, K, m) share of anything else that counts.
+
+    Returns:
+        (B, K, m) background; over 1 it is a weight.
+    """
+    shown = (foreground > 0).any(dim=2)  # (B, K)
+    totals = background.sum(dim=2)
+    usual = (totals * shown).sum(dim=1) / shown.sum(dim=1).clamp_min(1)  # (B,)
+    factor = (NEGATIVE * usual[:, None] / totals.clamp_min(1e-8)).clamp_min(1)
+    return background * torch.where(shown, 1, factor)[..., None]
 
 
 def nearest_fitted(shots: int) -> int:

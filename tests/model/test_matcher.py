@@ -150,3 +150,25 @@ def test_a_turned_image_has_the_turned_features_and_in_training_those_of_its_own
         torch.testing.assert_close(before.rot90(1, (2, 3)), after, rtol=1e-4, atol=1e-5)
     for before, trained, once in zip(upright, own, plain.levels, strict=True):
         assert torch.equal(trained, once) and not torch.allclose(before, once, atol=1e-3)
+
+
+def test_a_few_negative_cells_count_beside_hundreds_of_background_cells():
+    foreground = torch.zeros(1, 3, 64)
+    foreground[0, 0, :8] = 1
+    background = torch.zeros(1, 3, 64)
+    background[0, 0, 8:] = 1  # 56 cells of a support that shows the class
+    background[0, 1, :2] = 1  # two that a user marked as something else
+    background[0, 2] = 1  # a whole image without the class
+    found = matching.weigh_negatives(foreground, background)
+    torch.testing.assert_close(found[0, [0, 2]], background[0, [0, 2]], rtol=0, atol=0)
+    assert found[0, 1, :2].tolist() == [14, 14] and not found[0, 1, 2:].any()
+
+
+def test_supports_that_serve_all_queries_are_compared_once():
+    query, support = unit(torch.randn(3, 20, 64), 1), unit(torch.randn(1, 20, 128), 1)
+    share = torch.rand(1, 128).round()
+    share[:, :9], background = 0, 1 - share
+    background[:, 5:9] = 0  # on neither side
+    once = matching.match(query, support, share, background)
+    each = [x.expand(3, *x.shape[1:]).clone() for x in (support, share, background)]
+    torch.testing.assert_close(once, matching.match(query, *each), rtol=1e-5, atol=1e-6)

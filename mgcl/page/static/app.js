@@ -544,5 +544,5 @@ document.addEventListener("keyup", (event) => {
 });
 
 setTool("mask");
-window.page = {state, viewer, gallery}; // for tests
+window.page = {state, viewer, gallery, open: openItem}; // for tests
 start().catch((error) => banner(error.message));
