@@ -218,9 +218,9 @@ class Presence(nn.Module):
             (B, S).
         """
         seen = [self._in_metric(support) for support in supports]
-        cells, *sides = side_by_side(self._in_metric(query), seen, support_labels, 0)
-        sides = [side.expand(len(cells), *side.shape[1:]) for side in sides]
-        return pair_statistics(cells, *sides, self.known)
+        sides = side_by_side(self._in_metric(query), seen, support_labels, 0)
+        cells, support, fore, back = (x.expand(len(support_labels), *x.shape[1:]) for x in sides)
+        return pair_statistics(cells, support, fore, back, self.known)
 
     def _in_metric(self, images: Encoded) -> Encoded:
         features = images.levels[0].float()

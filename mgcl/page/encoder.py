@@ -81,7 +81,10 @@ class Encoder:
         """Arguments as those of `Search`; `folder` keeps what is encoded."""
         self.pictures, self.loaded, self.window, self.maps = pictures, loaded, window, maps
         self.overlap = overlap
+        self.done: dict[int, int] = {}
+        """Windows of each picture that are encoded."""
         self._finder = self.finder()
+        self._total: int | None = None
         blank = np.zeros((window, window, 3), np.uint8)
         like = self._finder.encode([blank], [blank[..., 0]])
         self.masks = Remembered(loaded)
@@ -95,6 +98,13 @@ class Encoder:
         """A finder without supports, which shares nothing with others."""
         return Supports(self.loaded, self.overlap, {})
 
+    def share(self) -> float:
+        """Of all windows of all pictures, those that are encoded."""
+        if self._total is None:
+            grids = map(self.grid, self.pictures.all)
+            self._total = max(1, sum(len(down) * len(across) for down, across in grids))
+        return min(1.0, sum(self.done.values()) / self._total)
+
     def grid(self, picture: Picture) -> tuple[list[int], list[int]]:
         """Where its windows begin: rows and columns."""
         return self._finder.grid(picture.height, picture.width, self.window)
@@ -105,18 +115,17 @@ class Encoder:
         Raises:
             ValueError, OSError: the picture is damaged, or has no masks.
         """
-        missing = [
-            corner
-            for corner in itertools.product(*self.grid(picture))
-            if self._name(picture, corner) not in self._kept
-        ]
-        for corners in batched(missing, TOGETHER):
+        corners = list(itertools.product(*self.grid(picture)))
+        missing = [c for c in corners if self._name(picture, c) not in self._kept]
+        self.done[picture.number] = len(corners) - len(missing)
+        for group in batched(missing, TOGETHER):
             if stop():
                 return False
-            parts, maps = self._cut(picture, corners)
+            parts, maps = self._cut(picture, group)
             encoded = Finder.encode(self._finder, parts, maps)
-            for corner, one in zip(corners, encoded.split(), strict=True):
+            for corner, one in zip(group, encoded.split(), strict=True):
                 self._kept.keep(self._name(picture, corner), one)
+            self.done[picture.number] += len(group)
         return True
 
     def load(self, chosen: Sequence[tuple[Picture, Corner]]) -> Encoded:

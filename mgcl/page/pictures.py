@@ -7,6 +7,7 @@ import hashlib
 import math
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from mgcl.predict.results import FACTS
 
 TILE = 256  # side of a tile, pixels
 WHOLE = 1 << 26  # pixels; larger pictures are read by windows and never held whole
+LARGE = 1 << 22  # pixels; larger pictures are decoded by one thread at a time
 HELD = 1 << 29  # bytes of pictures that are held
 CELL = 512  # about the side of the parts of large pictures that the gallery shows
 
@@ -87,6 +89,7 @@ class Pictures:
         self.all: list[Picture] = []
         self._held: Recent[np.ndarray] = Recent(HELD, lambda array: array.nbytes)
         self._lock = threading.Lock()
+        self._alone = threading.RLock()  # of what takes long and is wanted by many at once
         folder = root if root.is_dir() else root.parent
         for path in _find(root):
             key = path.relative_to(folder).as_posix()
@@ -133,10 +136,14 @@ class Pictures:
         with self._lock:
             if picture.key in self._held:
                 return self._held[picture.key]
-        with open_raster(picture.path, self.bands) as raster:
-            found = raster.read()
-        with self._lock:
-            self._held.use({picture.key: found})
+        large = picture.height * picture.width > LARGE
+        with self._alone if large else nullcontext():
+            if large and picture.key in self._held:  # another thread was first
+                return self._held[picture.key]
+            with open_raster(picture.path, self.bands) as raster:
+                found = raster.read()
+            with self._lock:
+                self._held.use({picture.key: found})
         return found
 
     def tile(self, picture: Picture, z: int, row: int, column: int) -> np.ndarray:
@@ -171,8 +178,9 @@ class Pictures:
         """The picture 2^z times smaller, (h, w, 3), read from disk as needed."""
         name = hashlib.sha256(f"{picture.key} {picture.stamp} {self.bands}".encode()).hexdigest()
         path = self.cache / "overviews" / f"{name[:24]}.{z}.npy"
-        if not path.exists():
-            self._shrink(picture, path, z)
+        with self._alone:
+            if not path.exists():
+                self._shrink(picture, path, z)
         return np.lib.format.open_memmap(path, mode="r")  # never a pickle
 
     def _shrink(self, picture: Picture, path: Path, z: int) -> None:

@@ -38,6 +38,8 @@ class Rounds:
     def __init__(self, encoder: Encoder, window: Callable[[Raster], int]) -> None:
         """`window`: side of a support's window in its picture."""
         self.encoder, self._side = encoder, window
+        self.part = 0.0
+        """Of the large picture that is searched, what is done."""
         self._known: dict[str, Encoded] = {}  # encoded supports, by their pixels
         self._finders: dict[str, Supports] = {}
 
@@ -90,6 +92,8 @@ class Rounds:
             if stop():
                 return
             rows.append(votes_to_level(done, vote)[:, : picture.width])
+            self.part = sum(map(len, rows)) / picture.height
+        self.part = 0.0
         yield picture, np.concatenate(rows)
 
     def _rows(

@@ -32,6 +32,8 @@ class Status(NamedTuple):
 
     encoded: int
     pictures: int
+    share: float
+    """Of all windows, those that are encoded; that of the pictures, while these are searched."""
     searched: int
     """Pictures that the supports of now have searched."""
     searching: bool
@@ -109,6 +111,7 @@ class Search:
         return Status(
             len(self._encoded),
             len(self.pictures.all),
+            self._share(searched, waits),
             searched,
             waits,
             self._changes,
@@ -136,6 +139,11 @@ class Search:
     def is_searched(self, picture: Picture) -> bool:
         """Whether the supports of now have searched a picture."""
         return self._settled.get(picture.number) == self.made_by()
+
+    def _share(self, searched: int, waits: bool) -> float:
+        if waits and self._encoded:
+            return (searched + self.rounds.part) / len(self._encoded)
+        return self.encoder.share()
 
     def wait(self, seconds: float) -> bool:
         """Whether everything is done within some seconds: for tests."""

@@ -8,13 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
+from rasterio.crs import CRS
+from rasterio.transform import from_origin
 from skimage.measure import label as components
 
 from mgcl.datasets.synthetic.scenes import paint_scene
 from mgcl.files import copy_file
 from tests.page.browser import Program, ask, chromium, click, look_at, need_browser, searched, wait
-from tests.page.scenes import SIDE, middle, paint
+from tests.page.scenes import middle, paint
 from tests.small_run import REPOSITORY
 
 KINDS = {"tank": 1, "diamond": 2}  # classes of the synthetic scenes
@@ -158,10 +161,21 @@ def draw(page, folder: Path) -> None:
     copy_file(folder / "page.png", PICTURE)
 
 
-def test_a_scene_of_6000_pixels(tmp_path):
-    image, label = paint(3, (SIDE * 47, SIDE * 47))  # 6,016 pixels
-    Image.fromarray(image).save(tmp_path / "scene.png", compress_level=1)
-    program = Program(tmp_path / "scene.png", "--window", 512, "--overlap", 0.1)
+def write_scene(path: Path) -> np.ndarray:
+    """A georeferenced scene of 6,016 pixels, with squares of 112 to 156; its label."""
+    image, label = (
+        np.kron(a, np.ones((4, 4, 1)[: a.ndim], np.uint8)) for a in paint(3, (1504, 1504))
+    )
+    place = {"crs": CRS.from_epsg(32633), "transform": from_origin(500_000, 5_000_000, 0.5, 0.5)}
+    how = {"driver": "GTiff", "count": 3, "dtype": "uint8", "tiled": True}
+    with rasterio.open(path, "w", height=6016, width=6016, **how, **place) as file:
+        file.write(image.transpose(2, 0, 1))
+    return label
+
+
+def test_a_scene_of_6000_pixels_is_marked_and_found_by_its_parts(tmp_path):
+    label = write_scene(tmp_path / "scene.tif")
+    program = Program(tmp_path / "scene.tif", "--window", 1024, "--overlap", 0.1)
     with chromium() as page:
         page.goto(program.address)
         wait(page, "window.page && window.page.state.status && window.page.viewer.picture === 0")
@@ -169,18 +183,26 @@ def test_a_scene_of_6000_pixels(tmp_path):
         page.fill("#new-name", "red")
         page.press("#new-name", "Enter")
         wait(page, "window.page.state.chosen === 1")
-        page.evaluate("window.page.viewer.show(0, 0, 256, 256)")
-        click(page, *middle(label[:SIDE, :SIDE], 1))
-        marks = np.array(Image.open(tmp_path / "mgcl-page-scene/labels/scene.png.png"))
-        assert marks.shape == label.shape and 0 < (marks == 1).sum() < 3 * SIDE**2
+        page.evaluate("window.page.viewer.show(0, 0, 600, 600)")
+        click(page, *middle(label[:512, :512], 1))
+        marks = np.array(Image.open(tmp_path / "mgcl-page-scene/labels/scene.tif.png"))
+        assert marks.shape == label.shape and 5000 < (marks == 1).sum() < 50_000
         page.keyboard.press("0")  # the whole scene: from its overviews
         searched(page)
-        found_there = ask(page, "api/results?number=1")
-        assert len(found_there["order"]) == 144 and min(found_there["scores"]) > 0
+        results = ask(page, "api/results?number=1")
+        assert len(results["order"]) == 144 and min(results["scores"]) > 0
         assert page.inner_text("#totals td:nth-child(4)") != "0"
+        page.click("#export")
+        page.click("#export-begin")
+        wait(page, "document.getElementById('export-words').textContent.startsWith('Written')")
+        if os.environ.get("MGCL_DRAW_PAGE"):
+            page.keyboard.press("Escape")
+            page.wait_for_timeout(2000)
+            page.screenshot(path=tmp_path / "scene.png")
     program.kill()
-    level = np.frombuffer(
-        next((tmp_path / "mgcl-page-scene/.cache/maps").rglob("*.0")).read_bytes(), np.uint8
-    ).reshape(label.shape)
-    red, rest = level[label == 1].mean(), level[label == 0].mean()
-    assert red > rest + 60
+    with rasterio.open(tmp_path / "mgcl-page-scene/export/masks/scene.tif") as file:
+        assert file.crs == CRS.from_epsg(32633)
+        shown = file.read(1) == 1
+    red = label == 1
+    assert (shown & red).sum() / red.sum() > 0.7
+    assert shown[label == 0].mean() < 0.3

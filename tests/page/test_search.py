@@ -1,6 +1,7 @@
 """Marks found everywhere: as `mgcl.predict` finds them, again after every mark, kept, exported."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -173,6 +174,19 @@ def test_a_large_picture_is_blended_as_predict_does(tmp_path):
     assert np.abs(level / 255 - theirs).max() < 0.02
     assert iou(session, {picture.key: label}, RED, 0.5) > 0.4
     session.close()
+
+
+def test_overviews_are_made_once_by_whoever_comes_first(tmp_path):
+    image, _ = paint(5, (10 * SIDE, 9 * SIDE))
+    Image.fromarray(image).save(tmp_path / "large.png")
+    pictures = Pictures(tmp_path / "large.png", tmp_path / "cache")
+    assert [p.levels for p in pictures.all] == [4]
+    with ThreadPoolExecutor(8) as threads:  # as a gallery asks
+        parts = list(threads.map(lambda item: pictures.part(item, 100), pictures.items * 3))
+    assert all(max(part.shape[:2]) == 100 for part in parts)
+    small = pictures.tile(pictures.all[0], 3, 0, 0)
+    mean = image.reshape(160, 8, 144, 8, 3).mean(axis=(1, 3))
+    assert small.shape == (160, 144, 3) and np.abs(small - mean).max() < 2.5
 
 
 def test_a_georeferenced_scene_is_exported_in_its_place(tmp_path):

@@ -167,10 +167,10 @@ function showStatus(said) {
   const words = [];
   const {encoded, pictures, searched} = said;
   if (encoded < pictures) {
-    words.push(`reading ${encoded} of ${pictures}`);
+    words.push(said.searching ? `read ${encoded} of ${pictures}` : `reading: ${Math.floor(100 * said.share)} %`);
   }
   if (said.searching) {
-    words.push(`searching ${searched} of ${encoded}`);
+    words.push(encoded ? `searching: ${Math.floor(100 * said.share)} %` : "cutting what is marked");
   } else if (said.whole) {
     words.push(`searched in ${said.whole.toFixed(1)} s`);
   }
@@ -179,7 +179,7 @@ function showStatus(said) {
   }
   set($("status"), words.join(" · ") || `${pictures} picture${pictures === 1 ? "" : "s"}`);
   $("progress").hidden = encoded >= pictures && !said.searching;
-  $("progress").value = encoded < pictures ? encoded / pictures : searched / Math.max(1, pictures);
+  $("progress").value = said.share;
   $("undo").disabled = !said.undo;
   $("redo").disabled = !said.redo;
   $("hint").textContent = !pictures ? "There is no picture in this folder (png, jpg, tif, jp2, …)."
@@ -232,10 +232,10 @@ function describe(item) {
   const score = state.results ? state.results.scores[item] : -1;
   const [gained, lost] = state.results ? state.results.changes[item] : [0, 0];
   const marks = state.marked[picture] || [];
-  const badge = (marks.length ? "●" : "") + (gained || lost ? (gained >= lost ? " ▲" : " ▼") : "");
+  const badge = (marks.length && !parts ? "●" : "") + (gained || lost ? (gained >= lost ? " ▲" : " ▼") : "");
   const spoken = [
     score < 0 ? "not searched yet" : `${chosenClass()?.name || "score"} ${score.toFixed(2)}`,
-    marks.length ? "marked" : "", gained || lost ? "changed" : "",
+    marks.length && !parts ? "marked" : "", gained || lost ? "changed" : "",
   ].filter(Boolean).join(", ");
   const short = parts ? `${x}, ${y}` : key.split("/").pop();
   return {
