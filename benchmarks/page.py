@@ -1,6 +1,6 @@
 """How fast the page answers: 200 images of 256 pixels by default, marks one after the other.
 
-    python -m benchmarks.page [IMAGES]
+python -m benchmarks.page [IMAGES]
 """
 
 import sys

@@ -242,7 +242,8 @@ class Matcher(FewShotNetwork):
         self, query: Encoded, supports: Sequence[Encoded], support_labels: Tensor, place: int
     ) -> Tensor:
         """By one metric, adapted to several supports where it is the trained one: (B, n)."""
-        cells, features, *shares = side_by_side(query, supports, support_labels, place)
+        labels = once(supports, support_labels)
+        cells, features, *shares = side_by_side(query, supports, labels, place)
         if place == 0 or len(supports) == 1:
             return match(cells, features, *shares)
         one = all(len(s.mask_map) == 1 for s in supports)  # that serve all queries: adapted once

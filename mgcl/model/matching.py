@@ -134,7 +134,6 @@ def side_by_side(
     query: Encoded, supports: Sequence[Encoded], support_labels: Tensor, place: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What `match` takes: the cells of a level of the query, and of all supports, and shares."""
-    support_labels = once(supports, support_labels)
     B, grid = len(support_labels), (query.levels[place].shape[2], query.levels[place].shape[3])
     features = torch.cat([s.levels[place].flatten(2).expand(B, -1, -1) for s in supports], dim=2)
     shares = [class_share(label, grid) for label in support_labels.unbind(1)]

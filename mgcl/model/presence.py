@@ -219,8 +219,7 @@ class Presence(nn.Module):
         """
         seen = [self._in_metric(support) for support in supports]
         sides = side_by_side(self._in_metric(query), seen, support_labels, 0)
-        cells, support, fore, back = (x.expand(len(support_labels), *x.shape[1:]) for x in sides)
-        return pair_statistics(cells, support, fore, back, self.known)
+        return pair_statistics(*sides, self.known)
 
     def _in_metric(self, images: Encoded) -> Encoded:
         features = images.levels[0].float()

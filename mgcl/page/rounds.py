@@ -16,6 +16,7 @@ from mgcl.model.network import votes_needed
 from mgcl.page.encoder import Encoder, Supports, batched
 from mgcl.page.kept import digest, votes_to_level
 from mgcl.page.pictures import Picture
+from mgcl.predict.defaults import KEEP_PRESENT
 from mgcl.predict.showing import Cutter
 from mgcl.predict.support import Example
 from mgcl.predict.supports import ClassOf
@@ -57,7 +58,9 @@ class Rounds:
             negatives=self.encoder.loaded.model.pools,
         )
         (examples,) = cutter.show(Given(classes=[given])).examples.values()
-        made_by = digest(self.encoder.how, self.encoder.overlap, *itertools.chain(*examples))
+        made_by = digest(
+            self.encoder.how, self.encoder.overlap, KEEP_PRESENT, *itertools.chain(*examples)
+        )
         return Round(made_by, examples)
 
     def _finder(self, one: Round) -> Supports:
@@ -81,7 +84,7 @@ class Rounds:
         side, vote = self.encoder.window, votes_needed(finder.votes, self.encoder.loaded.vote_share)
         if len(pictures) > 1 or max(pictures[0].size) <= side:
             query = self.encoder.load([(p, (0, 0)) for p in pictures])
-            (margins,) = finder.margins(query, side)
+            ((margins, _),) = finder.answers(query, side, keep_present=KEEP_PRESENT)
             for picture, found in zip(pictures, margins, strict=True):
                 levels = votes_to_level(found, vote)
                 yield picture, levels[: picture.height, : picture.width]
@@ -107,7 +110,7 @@ class Rounds:
         for row, (top, end) in enumerate(zip(tops, ends, strict=True)):
             for columns in batched(range(len(lefts)), BATCH):
                 query = self.encoder.load([(picture, (top, lefts[c])) for c in columns])
-                (margins,) = finder.margins(query, side)
+                ((margins, _),) = finder.answers(query, side, keep_present=KEEP_PRESENT)
                 for column, found in zip(columns, margins.cpu(), strict=True):
                     left, weight = lefts[column], down[row, :, None] * across[column]
                     pending[..., left : left + side] += found * weight

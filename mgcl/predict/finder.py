@@ -189,7 +189,8 @@ class Finder:
                 odds. None: presence has no say.
             on_windows: called with a number of windows as they are finished.
         """
-        tells = self.model.tells() if presence or keep_present is not None else None
+        presence = presence or keep_present is not None
+        tells = self.model.tells() if presence else None
         tops, lefts = self.grid(source.height, source.width, window)
         wanted = rows if rows is not None else range(len(tops))
         # Windows above that reach into the first band come first, as they would from the top.
@@ -197,19 +198,15 @@ class Finder:
         first = min(first, wanted.start)
         down, across = (torch.from_numpy(windows.weights(b, window)) for b in (tops, lefts))
         down, across = down.to(self.setup.device), across.to(self.setup.device)
-        voters = [*self._classes.values()]
         pending: list[Tensor] = []  # (K, window, W) of each class: rows from the current top on
         for line in self._lines(source, window, tops, lefts, range(first, wanted.stop), mask_map):
             shown = np.full((len(self._classes), len(lefts)), np.nan, np.float32)
             for batch in line.batches:
                 query = self.encode(batch.images, batch.maps)
-                told = [None if tells is None else self._presence(tells, query, v) for v in voters]
-                for c, margins in enumerate(self.margins(query, window)):  # (B, K, side, side)
-                    if (here := told[c]) is not None:  # (B,)
+                answers = self.answers(query, window, presence=presence, keep_present=keep_present)
+                for c, (margins, here) in enumerate(answers):
+                    if here is not None:
                         shown[c, batch.columns] = here.cpu().numpy()
-                        if keep_present is not None:
-                            least = self._least(tells, voters[c], keep_present)
-                            margins = margins.minimum((here - least)[:, None, None, None])
                     if c == len(pending):
                         size = (margins.shape[1], window, lefts[-1] + window)
                         pending.append(down.new_zeros(size))
@@ -283,12 +280,29 @@ class Finder:
             batches.append(_Batch(row, chosen, parts, maps))
         return batches
 
-    def margins(self, query: Encoded, window: int) -> Iterator[Tensor]:
-        """Log-odds of each class in a batch of windows: (B, K, window, window)."""
+    def answers(
+        self,
+        query: Encoded,
+        window: int,
+        *,
+        presence: bool = False,
+        keep_present: float | None = None,
+    ) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Of each class in a batch of windows: log-odds (B, K, window, window), presence (B,).
+
+        Arguments as those of `bands`; presence is None where nobody asks, or the network is silent.
+        """
+        tells = self.model.tells() if presence or keep_present is not None else None
         for voters in self._classes.values():
             labels = voters.labels.expand(len(query.mask_map), -1, -1, -1)
             logits = self.setup.compare(self.model, query, voters.encoded, labels, (window, window))
-            yield logits[:, :, 1] - logits[:, :, 0]
+            margins, here = logits[:, :, 1] - logits[:, :, 0], None
+            if tells is not None:
+                here = self._presence(tells, query, voters)
+            if here is not None and keep_present is not None:
+                least = self._least(tells, voters, keep_present)
+                margins = margins.minimum((here - least)[:, None, None, None])
+            yield margins, here
 
     def _presence(self, tells: Presence, query: Encoded, voters: _Voters) -> Tensor:
         """Log-odds that windows show a class: (B,)."""

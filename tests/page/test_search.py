@@ -14,6 +14,7 @@ from mgcl.page.pictures import Pictures
 from mgcl.page.session import Session
 from mgcl.page.tally import count_objects
 from mgcl.predict.command import main as predict
+from mgcl.predict.defaults import KEEP_PRESENT
 from mgcl.predict.finder import Finder, InMemory
 from tests.page.scenes import SIDE, begin, iou, middle, paint, settle, write_scenes
 
@@ -168,7 +169,10 @@ def test_a_large_picture_is_blended_as_predict_does(tmp_path):
     (one,) = session.search.rounds_of().values()
     finder = session.encoder.finder()
     finder.learn({"": one.examples})
-    rows = [band.margins[0][0] for band in finder.bands(InMemory(image), SIDE)]
+    rows = [
+        band.margins[0][0]
+        for band in finder.bands(InMemory(image), SIDE, keep_present=KEEP_PRESENT)
+    ]
     theirs = np.concatenate([row.sigmoid().numpy() for row in rows])
     level = session.search.planes(picture)[1]
     assert np.abs(level / 255 - theirs).max() < 0.02
