@@ -22,8 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mgcl.config import Config, load_or_exit
-from mgcl.datasets import sets
-from mgcl.datasets.benchmarks import SPLITS, Benchmark
+from mgcl.datasets.benchmarks import SPLITS, Benchmark, find_benchmark
 from mgcl.datasets.labels import read_label
 from mgcl.datasets.lists import Entry, list_path, scan_list
 from mgcl.images.read import read_image
@@ -53,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.argv[1:] if argv is None else argv, prog="python -m mgcl.datasets.check"
     )
     try:
-        bench = sets.benchmark(config)
+        bench = find_benchmark(config.data.benchmark, config.data.root)
         bench.test_class_ids(config.data.fold)
         if not config.data.root.is_dir():
             raise ValueError(
@@ -105,9 +104,11 @@ def check_manifest(config: Config, bench: Benchmark, findings: Findings) -> list
     """The entries of the configured episode manifest, if there is one and it suits the config."""
     entries: list[Entry] = []
     for shots in config.test.shots if config.test.episodes else []:
+        from mgcl.datasets.sets import read_episodes  # with PyTorch
+
         assert config.test.episodes is not None
         try:
-            specs = sets.read_episodes(config, config.test.episodes, bench, shots)
+            specs = read_episodes(config, config.test.episodes, bench, shots)
         except (OSError, ValueError) as error:
             findings.problems.append(Problem("manifest", str(error)))
         else:

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw one episode; exit status 0, 1 if something is missing, or 2 for a mistake."""
+    words, constants = _parser().parse_known_args(sys.argv[1:] if argv is None else argv)
     from mgcl.checkpoint import CheckpointError
     from mgcl.config import load, with_values
     from mgcl.masks.store import MaskStoreError
 
-    words, constants = _parser().parse_known_args(sys.argv[1:] if argv is None else argv)
     try:
         config = load(constants, prog=console.called("python -m mgcl.visualize"))
         console.set_quiet(config.run.quiet)
