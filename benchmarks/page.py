@@ -28,7 +28,7 @@ def main(count: int) -> None:
         timed("encode all", session)
         session.project.add_class("ship")
         for mark in range(6):
-            picture = session.pictures.all[15 * mark]
+            picture = session.pictures.all[15 * mark % (count // 15 * 15)]
             places = np.argwhere(labels[picture.number] == 1)
             y, x = places[len(places) // 2].tolist()
             session.click(picture, y, x, 2, session.value(1, mark in (2, 4)))

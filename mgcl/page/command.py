@@ -103,6 +103,7 @@ def _listen(port: int | None) -> socket.socket:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             found.bind(("127.0.0.1", number))
+            found.listen(128)
         except OSError as error:
             found.close()
             if port is not None:

@@ -22,7 +22,7 @@ from mgcl.predict.support import Example
 from mgcl.predict.supports import ClassOf
 from mgcl.predict.supports import Supports as Given
 
-BATCH = 4  # windows that are compared together: their maps stay in a core's cache
+BATCH = 8  # windows that are compared together: more are slower to the first, fewer to the last
 
 
 class Round(NamedTuple):

@@ -206,3 +206,28 @@ def test_a_scene_of_6000_pixels_is_marked_and_found_by_its_parts(tmp_path):
     red = label == 1
     assert (shown & red).sum() / red.sum() > 0.7
     assert shown[label == 0].mean() < 0.3
+
+
+def test_of_5000_pictures_only_those_in_sight_are_there(tmp_path):
+    (tmp_path / "many").mkdir()
+    image, _ = paint(1)
+    Image.fromarray(image).save(tmp_path / "many/0000.png")
+    for number in range(1, 5000):
+        os.link(tmp_path / "many/0000.png", tmp_path / f"many/{number:04d}.png")
+    program = Program(tmp_path / "many")
+    with chromium() as page:
+        page.goto(program.address)
+        wait(page, "window.page && window.page.gallery.made.size > 4 && window.page.state.opened")
+        assert page.evaluate("window.page.state.items.length") == 5000
+        page.evaluate("document.getElementById('gallery').scrollTop = 200000")
+        wait(
+            page,
+            "window.page.gallery.visible.every((item) => window.page.gallery.images.has(item))",
+        )
+        assert page.evaluate("document.getElementsByClassName('cell').length") < 40
+        assert page.evaluate("window.page.gallery.visible[0]") > 2000
+        quick = (
+            "async () => { const t = performance.now(); await (await fetch('api/results')).json();"
+        )
+        assert page.evaluate(f"{quick} return performance.now() - t; }}") < 3000
+    program.kill()
