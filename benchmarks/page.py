@@ -3,7 +3,7 @@
 python -m benchmarks.page [IMAGES]
 """
 
-import sys
+import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -15,8 +15,11 @@ from mgcl.images.write import write_png
 from mgcl.page.session import Session
 
 
-def main(count: int) -> None:
+def main() -> None:
     """Print the seconds, of the wall and of the processors, to the first and the last result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("images", type=int, nargs="?", default=200)
+    count = parser.parse_args().images
     with tempfile.TemporaryDirectory() as folder:
         root, labels = Path(folder) / "images", []
         for number in range(count):
@@ -46,4 +49,4 @@ def timed(name: str, session: Session) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if sys.argv[1:] else 200)
+    main()
