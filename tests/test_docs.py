@@ -45,7 +45,7 @@ TINY = """
 SCRIPTS = ("main_0_extract_masks", "main_1_mgcl_train", "main_2_mgcl_test")
 SHORT = {
     **dict.fromkeys([*SCRIPTS, "mgcl.datasets.check", "mgcl.visualize"], TINY.split()),
-    "mgcl.datasets.synthetic": ["--train", "30", "--val", "15"],
+    "mgcl.datasets.synthetic": ["--train", "30", "--val", "45"],
 }
 
 # Only parsed: a part of the command, and why.
