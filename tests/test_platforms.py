@@ -116,7 +116,7 @@ def test_what_pytorch_says_of_its_workers_becomes_a_remedy(said, remedy):
     ("stop", "status", "said"),
     [
         (KeyboardInterrupt(), 130, "error: interrupted\n"),
-        (PermissionError(13, "Permission denied", "/x"), 1, "error: [Errno 13] Permission denied"),
+        (PermissionError(13, "Permission denied", "/x"), 1, "error: /x: Permission denied"),
     ],
 )
 def test_what_stops_a_program_is_one_line(capsys, stop, status, said):

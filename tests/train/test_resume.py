@@ -270,7 +270,7 @@ def test_a_run_may_go_on_from_a_checkpoint_elsewhere(pipeline, tmp_path, capsys)
     "name, said",
     [
         ("best.pt", "best.pt is no checkpoint to go on from"),
-        ("nothing.pt", "no checkpoint nothing.pt"),
+        ("nothing.pt", f"no checkpoint {Path('nothing.pt').absolute()}"),
     ],
 )
 def test_what_cannot_be_gone_on_from_is_said(name, said, pipeline, tmp_path, capsys):
