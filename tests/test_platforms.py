@@ -18,6 +18,7 @@ from tests.test_architecture import FILES, module_name
 # Modules and names of Unix or of Linux alone are gone for this package's code, and processes are
 # started afresh, as on macOS and Windows.
 ELSEWHERE = """
+import asyncio  # Python's own takes what its system has
 import builtins, multiprocessing, os, signal
 for module, name in ((os, "sysconf"), (signal, "SIGUSR1"), (signal, "SIGALRM"), (signal, "alarm")):
     delattr(module, name)
