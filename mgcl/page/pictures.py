@@ -21,7 +21,7 @@ from mgcl.images.raster import open_raster
 from mgcl.images.read import SUFFIXES, image_size
 from mgcl.masks.store import is_store
 from mgcl.page.project import FILE
-from mgcl.predict.results import FACTS
+from mgcl.predict.results import is_result
 
 TILE = 256  # side of a tile, pixels
 WHOLE = 1 << 26  # pixels; larger pictures are read by windows and never held whole
@@ -208,12 +208,12 @@ def _find(root: Path) -> list[Path]:
     """Pictures below a folder, but mask maps, projects of the page and results."""
     if root.is_file():
         return [root] if root.suffix.lower() in SUFFIXES else []
-    made = (FILE, FACTS)
 
     def skip(folder: Path) -> bool:
-        return is_store(folder) or any((folder / name).exists() for name in made)
+        made = (folder / FILE).exists() or is_store(folder)
+        return made or (folder != root and is_result(folder))
 
-    return find_files(root, skip=skip).images
+    return [path for path in find_files(root, skip=skip).images if not is_result(path)]
 
 
 def _cells(picture: Picture) -> list[Item]:

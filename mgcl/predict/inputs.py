@@ -11,7 +11,7 @@ from mgcl.files import read_text
 from mgcl.images.find import find_files
 from mgcl.images.read import SUFFIXES
 from mgcl.masks.store import MaskStore, is_store
-from mgcl.predict.results import FACTS, KINDS, OVERVIEW, WORK
+from mgcl.predict.results import KINDS, OVERVIEW, WORK, is_result
 
 LABEL_FOLDERS = ("labels", "masks", "label", "mask", "annotations")
 LABEL_ENDINGS = ("_label", "_mask", "_labels", "-label", "-mask")
@@ -69,7 +69,7 @@ def _lines(words: Iterable[str]) -> Iterable[str]:
 
 
 def _search(word: str, made: Sequence[Path], labels: Collection[Path]) -> list[Path]:
-    """Images below a folder, or of a pattern, but labels and those that an earlier run made."""
+    """Images below a folder, or of a pattern, but labels and those that earlier runs made."""
     folder = Path(word)
     if folder.is_dir():
         paths = find_files(folder, skip=lambda inner: _made(inner, folder)).images
@@ -77,13 +77,13 @@ def _search(word: str, made: Sequence[Path], labels: Collection[Path]) -> list[P
     else:
         paths = sorted(map(Path, glob.glob(word, recursive=True)))
         paths = [p for p in paths if p.suffix.lower() in SUFFIXES and p.is_file()]
-    paths = [p for p in paths if p.resolve() not in labels]
+    paths = [p for p in paths if p.resolve() not in labels and not is_result(p)]
     return [p for p in paths if not any(p.resolve().is_relative_to(place) for place in made)]
 
 
 def _made(folder: Path, root: Path) -> bool:
     """Whether a folder below the root holds mask maps or results."""
-    return is_store(folder) or (folder != root and (folder / FACTS).exists())
+    return is_store(folder) or (folder != root and is_result(folder))
 
 
 def _is_label(path: Path, root: Path, stems: Collection[str]) -> bool:

@@ -20,6 +20,11 @@ WORK = ".work"  # bands of what is not finished, and a record of each query that
 _PATIENCE = 30.0  # seconds that processes which start together wait for each other
 
 
+def is_result(path: Path) -> bool:
+    """Whether a folder or the overview beside a file of facts: written by a run, no picture."""
+    return path.name in (*KINDS, OVERVIEW, WORK) and (path.parent / FACTS).exists()
+
+
 class Results:
     """Results of one run: those of another never stand beside them."""
 
@@ -27,16 +32,16 @@ class Results:
         """Write nothing yet.
 
         Raises:
-            ValueError: `folder` is a file, or holds folders of these names that were not written
-                as results.
+            ValueError: `folder` is a file, or holds folders or files of these names that were not
+                written as results.
         """
         self.folder = folder
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"--to {folder} is a file: give a folder")
-        foreign = [kind for kind in KINDS if (folder / kind).exists()]
+        foreign = [name for name in (*KINDS, OVERVIEW, COCO) if (folder / name).exists()]
         if foreign and not (folder / FACTS).exists():
             raise ValueError(
-                f"{folder / foreign[0]} is there and holds no results of this program (there is no "
+                f"{folder / foreign[0]} is there and is no result of this program (there is no "
                 f"{FACTS} beside it): give another --to"
             )
 

@@ -1,6 +1,7 @@
 """Marks found everywhere: as `mgcl.predict` finds them, again after every mark, kept, exported."""
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -235,3 +236,11 @@ def test_an_empty_folder_opens(tmp_path):
 
 def test_own_results_and_marks_are_no_pictures(session, folder):
     assert len(Pictures(folder, folder / "nowhere").all) == 5
+
+
+def test_results_beside_pictures_hide_no_picture(tmp_path):
+    write_scenes(tmp_path, 1)
+    shutil.copytree(tmp_path, tmp_path / "overlays")
+    shutil.copy(tmp_path / "000.png", tmp_path / "overview.png")
+    (tmp_path / "predict.json").write_text("{}")
+    assert [picture.key for picture in Pictures(tmp_path, tmp_path / "cache").all] == ["000.png"]
