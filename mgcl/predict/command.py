@@ -12,7 +12,7 @@ be read or written (they are named), 2 a mistake in what is asked for.
 import argparse
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,8 @@ def _segment(words: argparse.Namespace) -> int:
 
     supports = _supports(words)
     read = supports.files()
+    if missing := next((path for path in read if not path.exists()), None):
+        raise FileNotFoundError(f"no such file: {missing.absolute()}")
     labels = [given.label for given in supports.all_given() if given.label]
     results = Results(words.to)
     queries = find_queries(words.query, results=words.to, labels=labels)
@@ -104,7 +106,8 @@ def _segment(words: argparse.Namespace) -> int:
     )
     facts = _facts(words, supports, shown, loaded, style)
     if deleted := results.begin(facts):
-        console.say(f"{words.to}: the results of {deleted} queries were made otherwise: deleted")
+        queries_of = "1 query" if deleted == 1 else f"{deleted} queries"
+        console.say(f"{words.to}: the results of {queries_of} were made otherwise: deleted")
     share = words.shard or (distributed.rank(), distributed.world_size())
     ahead = survey(queries, finder, results, scale)
     console.say(ahead.sentence(len(queries)))
@@ -125,7 +128,7 @@ def _segment(words: argparse.Namespace) -> int:
         outcome = run.all(queries)
     failed = sum(distributed.gather(outcome.failed))
     if distributed.is_main():
-        _close(results, shown, style, words, len(queries), failed)
+        _close(results, shown, style, words, queries, failed)
     return console.WRONG if failed else console.DONE
 
 
@@ -134,10 +137,10 @@ def _close(
     shown: "Shown",
     style: "Style",
     words: argparse.Namespace,
-    queries: int,
+    queries: Collection[str],
     failed: int,
 ) -> None:
-    """The picture and the words of the whole run."""
+    """The picture of all that lies in the folder, and the words of this run's queries."""
     from mgcl.images.read import read_image
     from mgcl.images.write import write_png
     from mgcl.predict.layers import write_coco
@@ -146,8 +149,9 @@ def _close(
 
     records = results.records()
     found = totals(list(records.values()), style.names)
+    mine = [record for name, record in records.items() if name in queries]
     tiles = {name: read_image(results.tile(name)) for name in list(records)[:SHOWN]}
-    title = f"{words.checkpoint or 'matcher'}: {len(records)} of {queries} images"
+    title = f"{words.checkpoint or 'matcher'}: {len(records)} image{'s' * (len(records) != 1)}"
     if tiles:
         picture = overview(shown.examples, tiles, found, style.colours, title)
         write_png(words.to / OVERVIEW, picture)
@@ -159,13 +163,14 @@ def _close(
     if plain:
         write_coco(words.to / COCO, plain, style.names)
     results.close()
-    if len(records) > 1 or len(style.names) > 1:
-        for name, amounts in found.items():
+    if len(mine) > 1 or len(style.names) > 1:
+        for name, amounts in totals(mine, style.names).items():
             console.say(f"{name}: {amounts}")
-    waiting = queries - failed - len(records)
+    waiting = len(queries) - failed - len(mine)
     if waiting > 0:
-        console.say(f"{waiting} images wait for bands of other processes")
-    console.say(f"{len(records)} of {queries} images segmented: {words.to}")
+        who = "1 image waits" if waiting == 1 else f"{waiting} images wait"
+        console.say(f"{who} for bands of other processes")
+    console.say(f"{len(mine)} of {len(queries)} images segmented: {words.to}")
 
 
 def _supports(words: argparse.Namespace) -> "Supports":
@@ -176,6 +181,8 @@ def _supports(words: argparse.Namespace) -> "Supports":
     if words.supports is None:
         supports = of_pairs(_pairs(words.support), label_id=words.label_id, field=words.field)
     else:
+        if words.to.resolve().is_relative_to(words.supports.resolve()):
+            raise ValueError(f"--to {words.to} lies in the supports' folder: give another one")
         supports = read_supports(words.supports)
     constants = supports.constants
     for name, value in constants.items():

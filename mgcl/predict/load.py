@@ -87,6 +87,11 @@ def load_network(
         model = build_network(constants)
         model.presence = UntrainedPresence()
     else:
+        if not Path(checkpoint).exists():
+            raise ValueError(
+                f"no checkpoint {Path(checkpoint).absolute()}: give one that training wrote, or "
+                "none for the matcher, which needs no training"
+            )
         model, constants, said = build_trained(constants, Path(checkpoint))
         constants = with_values(constants, masks={"generator": masks} if masks else {})
     keep_freed_memory(KEPT)

@@ -86,15 +86,27 @@ def _results(group: argparse._ArgumentGroup) -> None:
     add("--objects", choices=kinds, default="", metavar="KIND", help=text)
     add("--smooth", action="store_true", help="outlines of objects without the pixels' stairs")
     text = "drop smaller objects: square metres, or pixels of images without a place"
-    add("--min-area", type=float, default=0.0, metavar="AREA", help=text)
+    add("--min-area", type=_least_area, default=0.0, metavar="AREA", help=text)
     text = "drop objects whose mean probability is lower"
-    add("--min-score", type=float, default=0.0, metavar="X", help=text)
+    add("--min-score", type=_probability, default=0.0, metavar="X", help=text)
 
 
 def _threshold(word: str) -> float | str:
     if word != "calibrated" and not 0 <= float(word) < 1:
         raise argparse.ArgumentTypeError(f"{word}: a probability from 0 to below 1, or calibrated")
     return word if word == "calibrated" else float(word)
+
+
+def _least_area(word: str) -> float:
+    if not 0 <= float(word) < float("inf"):
+        raise argparse.ArgumentTypeError(f"{word}: an area, 0 or more")
+    return float(word)
+
+
+def _probability(word: str) -> float:
+    if not 0 <= float(word) <= 1:
+        raise argparse.ArgumentTypeError(f"{word}: a probability from 0 to 1")
+    return float(word)
 
 
 def _label_id(word: str) -> int | str:

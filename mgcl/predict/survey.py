@@ -26,8 +26,9 @@ class Survey(NamedTuple):
         """All in a line."""
         done = f", {self.done:,} of them done" if self.done else ""
         return (
-            f"{queries} image{'s' * (queries != 1)}, {self.windows:,} windows{done}; about "
-            f"{self.memory / 1e9:.2f} GB of memory beside the network"
+            f"{queries} image{'s' * (queries != 1)}, {self.windows:,} "
+            f"window{'s' * (self.windows != 1)}{done}; about {self.memory / 1e9:.2f} GB of memory "
+            "beside the network"
         )
 
 

@@ -153,6 +153,8 @@ def _read_layer(
         shapes = shapely.from_wkb(geometry)
     except (DataSourceError, DataLayerError, shapely.errors.GEOSException) as error:
         raise ValueError(f"{path} cannot be read ({error})") from None
+    if not len(shapes):
+        raise ValueError(f"{path} has no feature: nothing is marked in it")
     names = columns[0] if column else [""] * len(shapes)
     found: list[tuple[BaseGeometry, str, Kind]] = []
     left_out: dict[str, int] = {}
@@ -199,7 +201,7 @@ def _in_pixels(
     path: Path, shapes: np.ndarray, crs: str | None, grid: Grid, said: list[str]
 ) -> np.ndarray:
     """Geometries of a layer in pixel coordinates of the image."""
-    bounds = shapely.total_bounds(shapes)  # of nothing: NaN
+    bounds = shapely.total_bounds(shapes)
     if not grid.placed:
         flipped = bounds[3] <= 0 and bounds[1] < 0
         if flipped:

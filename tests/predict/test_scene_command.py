@@ -17,6 +17,7 @@ from mgcl.predict.inputs import find_queries
 from mgcl.predict.layers import write_layer
 from mgcl.predict.memory import check_memory
 from mgcl.predict.objects import Found
+from mgcl.predict.results import Results
 from mgcl.predict.vectors import Grid
 
 RED, BLUE, GROUND = (220, 40, 60), (40, 60, 210), (70, 120, 60)
@@ -119,7 +120,7 @@ def test_a_run_again_goes_on_and_another_one_replaces(folder, tmp_path, capsys):
     capsys.readouterr()
     other = ["--query", folder / "scene.tif", "--overlap", 0, "--threshold", 0.7]
     assert run(folder, tmp_path, *other) == 0
-    assert "the results of 1 queries were made otherwise: deleted" in capsys.readouterr().out
+    assert "the results of 1 query were made otherwise: deleted" in capsys.readouterr().out
     left = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.glob("*/*.*"))
     assert [p for p in left if not p.startswith(".work")] == [
         "masks/scene.tif",
@@ -133,12 +134,20 @@ WRONG = {
     "give either --support": ["--supports", "x.toml"],
     "no attribute 'kind'": ["--field", "kind"],
     "give one or three of 1 to 3": ["--bands", "9,1,2"],
+    "an area, 0 or more": ["--min-area", "-3"],
+    "a probability from 0 to 1": ["--min-score", "7"],
+    "no such file: /": ["--support", "a.png", "no/such.png"],
+    "none for the matcher": ["--checkpoint", "no/such.pt"],
 }
 
 
 @pytest.mark.parametrize("message", WRONG)
 def test_a_mistake_is_said_before_anything_is_written(message, folder, tmp_path, capsys):
-    assert run(folder, tmp_path / "out", "--query", folder / "plain.png", *WRONG[message]) == 2
+    try:
+        code = run(folder, tmp_path / "out", "--query", folder / "plain.png", *WRONG[message])
+    except SystemExit as end:  # argparse's own
+        code = end.code
+    assert code == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out/masks").exists()
     (tmp_path / "file").touch()
@@ -170,6 +179,41 @@ def test_labels_are_no_queries_and_text_files_name_queries(tmp_path):
     (tmp_path / "d/list.txt").write_text(f"# mine\n{tmp_path}/d/a.png\n\nq/c.tif\n")
     named = find_queries([str(tmp_path / "d/list.txt")], **given)
     assert [p.name for p in named.values()] == ["a.png", "c.tif"]
+
+
+def test_results_beside_pictures_hide_no_picture_and_are_none(tmp_path):
+    names = ("P.png", "predict.json", "overview.png", "overlays/P.png", "masks/P.png", "more/R.tif")
+    for name in names:
+        path = tmp_path / "q" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    beside = find_queries([str(tmp_path / "q")], results=tmp_path / "other")
+    assert sorted(beside) == ["P", "more/R"]
+    above = find_queries([str(tmp_path)], results=tmp_path / "other")
+    assert sorted(above) == ["q/P", "q/more/R"]
+    assert sorted(find_queries([f"{tmp_path}/q/*.png"], results=tmp_path / "other")) == ["P"]
+    assert list(find_queries([f"{tmp_path}/q/overlays"], results=tmp_path / "other")) == ["P"]
+
+
+def test_results_do_not_go_among_the_supports_or_over_another_s_overview(tmp_path, capsys):
+    (tmp_path / "sup/ship").mkdir(parents=True)
+    line = ["--supports", str(tmp_path / "sup"), "--query", "a.png", "--to"]
+    for to in ("sup", "sup/out"):
+        assert main([*line, str(tmp_path / to)]) == 2
+        assert "lies in the supports' folder" in capsys.readouterr().err
+    (tmp_path / "overview.png").touch()
+    with pytest.raises(ValueError, match="overview.png is there and is no result"):
+        Results(tmp_path)
+
+
+def test_a_second_command_into_the_same_folder_counts_its_own_queries(folder, tmp_path, capsys):
+    words = ["--overlap", 0, "--objects", "none", "--threshold", 0.9, "--query"]
+    assert run(folder, tmp_path, *words, folder / "scene.tif") == 0
+    capsys.readouterr()
+    assert run(folder, tmp_path, *words, folder / "plain.png") == 0
+    said = capsys.readouterr().out
+    assert "1 of 1 images segmented" in said and "m²" not in said
+    assert len(json.loads((tmp_path / "predict.json").read_text())["queries"]) == 2
 
 
 def test_a_run_says_what_it_takes_and_goes_on_where_it_was(folder, tmp_path, capsys):

@@ -110,6 +110,9 @@ def test_what_marks_nothing_is_refused_and_what_lies_outside_is_counted(tmp_path
     lines = [shapely.LineString([(0, 0), (9, 9)]), SHAPES[0]]
     mixed = write(tmp_path / "c.gpkg", lines, crs=None, names=["x", "y"])
     assert "1 lines" in read_features(mixed, PLAIN).said[0]
+    for name, grid in (("none.geojson", PLAIN), ("none.gpkg", GRID)):
+        with pytest.raises(ValueError, match=f"{name} has no feature"):
+            read_features(write(tmp_path / name, [], crs="EPSG:4326", names=[]), grid)
     with pytest.raises(FileNotFoundError, match="no vector file /"):
         read_features(Path("no.gpkg"), PLAIN)
     (tmp_path / "torn.gpkg").write_bytes(b"SQLite format 3\0 torn")
