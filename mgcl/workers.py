@@ -4,7 +4,8 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
@@ -36,8 +37,13 @@ def in_processes(
         yield from map(function, items)
         return
     pool = ProcessPoolExecutor(processes, initializer=_start)
+    todo = list(items)
+    parts = [todo[first : first + at_once] for first in range(0, len(todo), at_once)]
+    # not `pool.map`: it cancels what Ctrl-C leaves, of which the pool's thread then complains
+    futures = deque(pool.submit(_map, function, part) for part in parts)
     try:
-        yield from pool.map(function, items, chunksize=at_once)
+        while futures:
+            yield from futures.popleft().result()
     except BrokenProcessPool:
         raise WorkerKilled(
             f"one of {processes} processes was killed, as the system does when memory runs out: "
@@ -47,11 +53,15 @@ def in_processes(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
+def _map(function: Callable[[T], R], part: Sequence[T]) -> list[R]:
+    return [function(item) for item in part]
+
+
 def _start() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback
     import cv2  # of this package's rooms only those that use it pay for it
 
     cv2.setNumThreads(0)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
