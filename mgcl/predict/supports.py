@@ -199,13 +199,15 @@ def read_folder(folder: Path) -> Supports:
     The label of NAME.tif is NAME.geojson (or another vector file), NAME_label.png or NAME_mask.png
     beside it, or NAME.png in a folder `labels` or `masks` (images then lie in `images` or beside
     it). Images in a folder `not` of a class do not show it; those of a class called `not` or
-    `background` show none.
+    `background` show none. Projects of the page are passed over.
 
     Raises:
         ValueError: no subfolder, or an image without a label.
     """
     classes, negatives = [], []
     for part in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        if part.name.startswith("mgcl-page") or (part / "project.toml").exists():
+            continue  # the page's
         if part.name.casefold() in vectors.BACKGROUND:
             negatives += [Given(image=path) for path in _images(part)]
             continue

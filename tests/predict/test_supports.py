@@ -92,6 +92,9 @@ def test_a_folder_of_folders_is_a_class_each(tmp_path):
         root / "car/a.geojson", [Found(shapely.box(3, 3, 9, 9), 1, 1, 36)], ["x"], Grid(64, 64)
     )
     image(root / "background/field.png")
+    image(root / "mgcl-page/export/a.png")
+    (root / "marks").mkdir()
+    (root / "marks/project.toml").touch()
     found = read_supports(root)
     assert [(c.name, [g.image.name for g in c.supports]) for c in found.classes] == [
         ("car", ["a.png"]),
