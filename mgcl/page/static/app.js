@@ -262,7 +262,7 @@ function showClasses() {
     choose.addEventListener("click", () => chooseClass(c.number));
     choose.addEventListener("dblclick", () => rename(c, choose));
     const counts = element("span", `${c.is}${c.isNot ? ` / ${c.isNot} not` : ""}`, {
-      class: "count", title: `marked in ${c.is} pictures, "is not" in ${c.isNot}`,
+      class: "count", title: `marked in ${c.is} picture${c.is === 1 ? "" : "s"}, "is not" in ${c.isNot}`,
     });
     const edit = element("button", "✎", {class: "small", "aria-label": `rename ${c.name}`, title: "another name"});
     edit.addEventListener("click", () => rename(c, choose));
@@ -397,7 +397,8 @@ function showTotals() {
   }
   const over = Math.floor(255 * threshold) + 1;
   const head = element("tr", "");
-  head.append(...["", "pictures", "objects", "pixels"].map((words) => element("th", words, {scope: "col"})));
+  const shown = state.items.length > state.pictures.length ? "parts" : "pictures";
+  head.append(...["", shown, "objects", "pixels"].map((words) => element("th", words, {scope: "col"})));
   const rows = results.numbers.map((number, i) => {
     const c = state.classes.find((one) => one.number === number), row = element("tr", "");
     const cells = [results.images[i][over], objects[number] ?? "…", results.pixels[i][over]];
