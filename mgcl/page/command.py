@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from mgcl import console
 from mgcl.predict.load import WINDOW
-from mgcl.predict.options import parse_bands
+from mgcl.predict.options import check_windows, parse_bands
 
 if TYPE_CHECKING:
     from mgcl.page.session import Session
@@ -51,6 +51,7 @@ def _serve(words: argparse.Namespace) -> int:
     from mgcl.page.server import make_app
     from mgcl.page.session import Session
 
+    check_windows(words.window, words.overlap)
     listening = _listen(words.port)
     session = Session(
         words.folder,
@@ -80,7 +81,8 @@ def _serve(words: argparse.Namespace) -> int:
 
 def _greet(session: "Session", address: str) -> None:
     pictures = session.pictures
-    console.say(f"{len(pictures.all)} pictures in {session.root.absolute()}")
+    count = len(pictures.all)
+    console.say(f"{count} picture{'s' * (count != 1)} in {session.root.absolute()}")
     for key, problem in list(pictures.problems.items())[:5]:
         console.warn(problem if key in problem else f"{key}: {problem}")
     console.say(f"kept in {session.folder.absolute()}")
@@ -113,6 +115,12 @@ def _listen(port: int | None) -> socket.socket:
     raise ValueError("no port is free")
 
 
+def _port(word: str) -> int:
+    if not word.isdecimal() or int(word) > 65535:
+        raise argparse.ArgumentTypeError(f"{word}: a number from 0 (any that is free) to 65535")
+    return int(word)
+
+
 def _parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog=console.called("python -m mgcl.page"),
@@ -137,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     text = "bands to show as red, green and blue, such as 4,3,2 (left out: as the file says)"
     add("--bands", type=parse_bands, metavar="R,G,B", help=text)
     text = f"of 127.0.0.1 (left out: the first free one from {PORT} on)"
-    add("--port", type=int, metavar="N", help=text)
+    add("--port", type=_port, metavar="N", help=text)
     text = "do not open a browser"
     add("--no-browser", dest="browser", action="store_false", help=text)
     add("--device", choices=("auto", "cuda", "cpu"), default="auto", help="(%(default)s)")

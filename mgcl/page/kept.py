@@ -36,7 +36,6 @@ class KeptFeatures:
         self._dtypes = [level.dtype for level in like.levels]
         self._map = like.mask_map.shape[1:]
         self._there: set[str] = set()
-        folder.mkdir(parents=True, exist_ok=True)
 
     def __contains__(self, name: str) -> bool:
         """Whether it is kept."""
@@ -78,7 +77,6 @@ class KeptMaps:
     def __init__(self, folder: Path) -> None:
         """Maps of earlier sessions are taken up."""
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
 
     def has(self, made_by: str, picture: str) -> bool:
         """Whether there is a whole map."""
@@ -108,7 +106,7 @@ class KeptMaps:
         for made_by in used:
             if (self.folder / made_by).exists():
                 os.utime(self.folder / made_by)
-        folders = sorted(self.folder.iterdir(), key=lambda f: f.stat().st_mtime, reverse=True)
+        folders = sorted(self.folder.glob("*"), key=lambda f: f.stat().st_mtime, reverse=True)
         for old in folders[self.MOST :]:
             if old.name not in used:
                 shutil.rmtree(old, ignore_errors=True)

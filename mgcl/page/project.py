@@ -49,16 +49,15 @@ class Project:
 
         Args:
             folder: of the project.
-            paths: of the pictures, by key.
+            paths: of the pictures, by key; without one no folder is made.
             constants: options of `mgcl.predict` that are kept with the supports.
 
         Raises:
             ValueError: another page has it open, or its file is damaged.
             PermissionError: `folder` cannot be written to.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.paths = folder, paths
-        self._held = lock(folder / ".lock")
+        self._held = lock(folder / ".lock") if paths or folder.exists() else None
         self.lock = threading.RLock()
         remove_leftovers(folder)
         self.marks = Marks(folder / LABELS)
@@ -76,7 +75,8 @@ class Project:
 
     def close(self) -> None:
         """Let other processes open it."""
-        self._held.release()
+        if self._held:
+            self._held.release()
 
     def _load(self) -> None:
         path = self.folder / FILE
@@ -297,7 +297,7 @@ def _hex(number: int) -> str:
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse a folder that cannot be written to, before anything is read.
+    """Refuse a folder that cannot be written to, before anything is marked.
 
     Raises:
         PermissionError: so it is; the message says what to do.

@@ -91,10 +91,13 @@ def make_app(session: Session) -> FastAPI:
 
 def _own(request: Request) -> bool:
     """Whether a request is from a page of this server, by a name of this machine."""
-    if urlsplit(f"//{request.headers.get('host', '')}").hostname not in OWN_NAMES:
-        return False
     origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers["host"]:
+    try:
+        if urlsplit(f"//{request.headers.get('host', '')}").hostname not in OWN_NAMES:
+            return False
+        if origin is not None and urlsplit(origin).netloc != request.headers["host"]:
+            return False
+    except ValueError:  # not even an address
         return False
     return request.headers.get("sec-fetch-site", "none") in ("none", "same-origin")
 
@@ -162,6 +165,8 @@ def _looking(app: FastAPI, session: Session) -> None:
 
     @app.get("/api/objects")
     def objects(threshold: float) -> dict[str, Any]:
+        if not 0 <= threshold <= 1:  # not a number, too
+            raise ValueError("threshold is from 0 to 1")
         return {"objects": session.objects(threshold)}
 
     @app.get("/api/items/{number}.jpg")

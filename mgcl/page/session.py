@@ -53,15 +53,20 @@ class Session:
             device: auto, cuda or cpu.
 
         Raises:
-            ValueError: something cannot be used; the message says what to do.
+            ValueError: something cannot be used, such as a file that is no picture; the message
+                says what to do.
             PermissionError: the project's folder cannot be written to.
         """
         if not root.exists():
             raise ValueError(f"{root.absolute()}: there is no such folder or picture")
         self.root, self.folder = root, project or default_project(root)
-        check_writable(self.folder)
         cache = self.folder / ".cache"
         self.pictures = Pictures(root, cache, bands=bands)
+        if self.pictures.all:
+            check_writable(self.folder)
+        elif root.is_file():
+            problem = self.pictures.problems.get(root.name, "no picture")
+            raise ValueError(problem if str(root) in problem else f"{root}: {problem}")
         maps = None if masks in GENERATORS else StoredMaps(Path(masks))
         constants: dict[str, Any] = {"window": window, "overlap": overlap}
         if masks:

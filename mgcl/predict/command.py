@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from mgcl import console, distributed, old_names
 from mgcl.files import DiskFullError
-from mgcl.predict.defaults import KEEP_PRESENT, LARGEST, SMALLEST
+from mgcl.predict.defaults import KEEP_PRESENT
 from mgcl.predict.load import load_network
-from mgcl.predict.options import GENERATORS, OVERLAP, parser
+from mgcl.predict.options import GENERATORS, OVERLAP, check_windows, parser
 
 if TYPE_CHECKING:
     from mgcl.predict.results import Results
@@ -198,10 +198,7 @@ def _supports(words: argparse.Namespace) -> "Supports":
         words.keep_present = KEEP_PRESENT
     if not 0 < words.keep_present <= 1:
         raise ValueError(f"--keep-present {words.keep_present}: a share of images, over 0 to 1")
-    if not 0 <= words.overlap < 1:
-        raise ValueError(f"--overlap {words.overlap}: a share of a window, 0 to below 1")
-    if words.window is not None and not SMALLEST <= words.window <= LARGEST:
-        raise ValueError(f"--window {words.window}: it may span {SMALLEST} to {LARGEST:,} pixels")
+    check_windows(words.window, words.overlap)
     return supports
 
 

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from mgcl import console
-from mgcl.predict.defaults import KEEP_PRESENT
+from mgcl.predict.defaults import KEEP_PRESENT, LARGEST, SMALLEST
 from mgcl.predict.load import WINDOW
 
 GENERATORS = ("", "superpixels", "sam", "sam2", "none")  # of --masks; else it is a folder
@@ -89,6 +89,18 @@ def _results(group: argparse._ArgumentGroup) -> None:
     add("--min-area", type=_least_area, default=0.0, metavar="AREA", help=text)
     text = "drop objects whose mean probability is lower"
     add("--min-score", type=_probability, default=0.0, metavar="X", help=text)
+
+
+def check_windows(window: int | None, overlap: float) -> None:
+    """Refuse windows that cannot be laid.
+
+    Raises:
+        ValueError: too small or large a window, or an overlap that is no share of it.
+    """
+    if not 0 <= overlap < 1:
+        raise ValueError(f"--overlap {overlap}: a share of a window, 0 to below 1")
+    if window is not None and not SMALLEST <= window <= LARGEST:
+        raise ValueError(f"--window {window}: it may span {SMALLEST} to {LARGEST:,} pixels")
 
 
 def _threshold(word: str) -> float | str:

@@ -42,3 +42,37 @@ def test_a_port_that_is_taken_is_named(tmp_path):
     with pytest.raises(ValueError, match="--port"):
         command._listen(taken.getsockname()[1])
     taken.close()
+
+
+@pytest.mark.parametrize("port", ["99999", "-1", "x"])
+def test_a_port_that_cannot_be_is_refused(capsys, tmp_path, port):
+    with pytest.raises(SystemExit, match="2"):
+        command.main([str(tmp_path), "--port", port])
+    assert "--port" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("option", "value"), [("--window", "0"), ("--overlap", "2")])
+def test_windows_that_cannot_be_laid_are_refused_before_anything_is_made(
+    capsys, tmp_path, option, value
+):
+    write_scenes(tmp_path, 1)
+    words = [str(tmp_path), "--no-browser", "--port", "0", option, value]
+    assert command.main(words) == console.USAGE
+    assert f"{option} {value}" in capsys.readouterr().err
+    assert not (tmp_path / "mgcl-page").exists()
+
+
+@pytest.mark.parametrize("name", ["lm.json", "broken.png"])
+def test_a_file_that_is_no_picture_is_refused_and_leaves_nothing(capsys, tmp_path, name):
+    (tmp_path / name).write_text("{}")
+    words = [str(tmp_path / name), "--no-browser", "--port", "0"]
+    assert command.main(words) == console.USAGE
+    assert name in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_folder_without_pictures_gets_no_project(tmp_path):
+    session = begin(tmp_path)
+    session.search.wait(20)
+    session.close()
+    assert list(tmp_path.iterdir()) == []

@@ -46,6 +46,8 @@ def planes(answer) -> np.ndarray:
         {"host": "evil.example"},
         {"host": "127.0.0.1.evil.example:8765"},
         {"host": "192.168.0.7:8765"},
+        {"host": "["},
+        {"origin": "http://["},
         {"origin": "http://evil.example"},
         {"origin": "null"},
         {"origin": "http://localhost:9999"},
@@ -120,3 +122,9 @@ def test_the_export_is_begun_once(client, session):
     assert client.post("/api/export").json() == {"begun": True}
     until(lambda: not session.exported["running"])
     assert (session.folder / "export" / "predict.json").exists()
+
+
+@pytest.mark.parametrize("threshold", ["nan", "-0.1", "1.5"])
+def test_a_threshold_that_is_none_is_refused_in_words(client, threshold):
+    answer = client.get(f"/api/objects?threshold={threshold}")
+    assert (answer.status_code, answer.json()) == (400, {"error": "threshold is from 0 to 1"})
