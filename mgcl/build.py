@@ -69,7 +69,7 @@ def with_network_of(config: Config, path: Path) -> Config:
     said = checkpoint.load(path).get("config")
     if said is None:
         return config
-    held = {key: read_saved(said)["model"][key] for key in ("head", "metric", "backbone")}
+    held = {key: read_saved(said)["model"][key] for key in ("head", "metric", "turns", "backbone")}
     now = config.model.model_dump()
     others = [key for key in held if now[key] != held[key]]
     if others and distributed.is_main():
