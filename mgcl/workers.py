@@ -41,10 +41,15 @@ def in_processes(
     parts = [todo[first : first + at_once] for first in range(0, len(todo), at_once)]
     # not `pool.map`: it cancels what Ctrl-C leaves, of which the pool's thread then complains
     futures = deque(pool.submit(_map, function, part) for part in parts)
+    children = multiprocessing.active_children()
     try:
         while futures:
             yield from futures.popleft().result()
     except BrokenProcessPool:
+        for child in children:
+            child.join(1)
+        if any(child.exitcode == -signal.SIGINT for child in children):
+            raise KeyboardInterrupt from None  # Ctrl-C, which has not reached this process yet
         raise WorkerKilled(
             f"one of {processes} processes was killed, as the system does when memory runs out: "
             "make room and run it again, it goes on from here"
