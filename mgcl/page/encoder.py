@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from mgcl.engine.features import Recent
 from mgcl.images import windows
 from mgcl.model.fewshot import Encoded
 from mgcl.page.kept import KeptFeatures, digest
@@ -17,6 +18,7 @@ from mgcl.predict.load import Loaded
 from mgcl.predict.support import make_mask_maps
 
 TOGETHER = 4  # windows that are encoded at once
+REMEMBERED = 300  # mask maps of supports
 Corner = tuple[int, int]
 T = TypeVar("T")
 
@@ -34,17 +36,14 @@ class Remembered:
         """Of a network."""
         self._generator = loaded.mask_generator
         self.spec = self._generator.spec if self._generator else {"name": "none"}
-        self._known: dict[str, np.ndarray] = {}
+        self._known: Recent[np.ndarray] = Recent(REMEMBERED, lambda mask_map: 1)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """As `MaskGenerator`."""
         name = digest(image)
-        found = self._known.pop(name, None)
-        if found is None:
-            found = make_mask_maps(self._generator, [image])[0]
-        self._known[name] = found  # used last
-        if len(self._known) > 300:
-            del self._known[next(iter(self._known))]
+        known = name in self._known
+        found = self._known[name] if known else make_mask_maps(self._generator, [image])[0]
+        self._known.use({name: found})
         return found
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mgcl.files import write_bytes
 from mgcl.model.fewshot import Encoded
 
 
@@ -46,7 +47,8 @@ class KeptFeatures:
     def keep(self, name: str, encoded: Encoded) -> None:
         """Write a single image."""
         levels = [level[0].half().cpu().numpy().tobytes() for level in encoded.levels]
-        _write(self._path(name), b"".join([*levels, encoded.mask_map[0].cpu().numpy().tobytes()]))
+        data = b"".join([*levels, encoded.mask_map[0].cpu().numpy().tobytes()])
+        write_bytes(self._path(name), data, durable=False)
         self._there.add(name)
 
     def load(self, names: Sequence[str]) -> Encoded:
@@ -86,10 +88,10 @@ class KeptMaps:
         """Write a map, with smaller ones that show the highest of four levels."""
         z = 0
         while True:
-            _write(self._path(made_by, picture, z), levels.tobytes())
+            write_bytes(self._path(made_by, picture, z), levels.tobytes(), durable=False)
             if max(levels.shape) <= 256:
                 return
-            levels, z = _highest_of_four(levels), z + 1
+            levels, z = highest(levels, 1), z + 1
 
     def load(self, made_by: str, picture: str, size: tuple[int, int], z: int = 0) -> np.ndarray:
         """The map of a picture of `size`, 2^z times smaller; read as it is looked at.
@@ -115,18 +117,13 @@ class KeptMaps:
         return self.folder / made_by / f"{picture}.{z}"
 
 
-def _highest_of_four(levels: np.ndarray) -> np.ndarray:
-    height, width = levels.shape
-    padded = np.pad(levels, ((0, height % 2), (0, width % 2)))
-    return np.maximum.reduce([padded[i::2, j::2] for i in (0, 1) for j in (0, 1)])
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all, but for a power cut: what is kept here may be lost."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+def highest(levels: np.ndarray, z: int) -> np.ndarray:
+    """(H, W) uint8, 2^z times smaller: the highest of each square, so that small marks show."""
+    for _ in range(z):
+        height, width = levels.shape
+        padded = np.pad(levels, ((0, height % 2), (0, width % 2)))
+        levels = np.maximum.reduce([padded[i::2, j::2] for i in (0, 1) for j in (0, 1)])
+    return levels
 
 
 def votes_to_level(margins: Tensor, vote: int) -> np.ndarray:

@@ -19,8 +19,8 @@ from mgcl.files import atomic_write
 from mgcl.images.find import find_files
 from mgcl.images.raster import open_raster
 from mgcl.images.read import SUFFIXES, image_size
-from mgcl.masks.store import is_store
 from mgcl.page.project import FILE
+from mgcl.predict.inputs import is_made
 from mgcl.predict.results import is_result
 
 TILE = 256  # side of a tile, pixels
@@ -210,8 +210,7 @@ def _find(root: Path) -> list[Path]:
         return [root] if root.suffix.lower() in SUFFIXES else []
 
     def skip(folder: Path) -> bool:
-        made = (folder / FILE).exists() or is_store(folder)
-        return made or (folder != root and is_result(folder))
+        return (folder / FILE).exists() or is_made(folder, root)
 
     return [path for path in find_files(root, skip=skip).images if not is_result(path)]
 

@@ -242,23 +242,20 @@ class Project:
 
     def undo(self) -> list[str] | None:
         """Take back the last change; the pictures whose marks changed, None if there is none."""
-        with self.lock:
-            if not self._done:
-                return None
-            change = self._done.pop()
-            self._undone.append(change)
-            self.marks.apply(change.patches, back=True)
-            return self._settle(change, change.before)
+        return self._step(self._done, self._undone, back=True)
 
     def redo(self) -> list[str] | None:
         """Do again what was undone last, as `undo`."""
+        return self._step(self._undone, self._done, back=False)
+
+    def _step(self, taken: list[Change], given: list[Change], *, back: bool) -> list[str] | None:
         with self.lock:
-            if not self._undone:
+            if not taken:
                 return None
-            change = self._undone.pop()
-            self._done.append(change)
-            self.marks.apply(change.patches)
-            return self._settle(change, change.after)
+            change = taken.pop()
+            given.append(change)
+            self.marks.apply(change.patches, back=back)
+            return self._settle(change, change.before if back else change.after)
 
     @property
     def undoable(self) -> tuple[int, int]:

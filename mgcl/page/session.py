@@ -12,6 +12,7 @@ import numpy as np
 from mgcl import console
 from mgcl.page.encoder import Encoder
 from mgcl.page.export import EXPORT, export
+from mgcl.page.kept import highest
 from mgcl.page.marks import NOT
 from mgcl.page.pictures import TILE, Picture, Pictures
 from mgcl.page.project import Project, check_writable
@@ -221,12 +222,3 @@ def default_project(root: Path) -> Path:
     """The folder of a project where none is given: in the folder, or beside the one picture."""
     root = root.absolute()
     return root / "mgcl-page" if root.is_dir() else root.parent / f"mgcl-page-{root.stem}"
-
-
-def highest(plane: np.ndarray, z: int) -> np.ndarray:
-    """(H, W) uint8, 2^z times smaller: the highest of each square, so that small marks show."""
-    step = 1 << z
-    if step == 1:
-        return plane
-    down, across = (np.arange(0, n, step) for n in plane.shape)
-    return np.maximum.reduceat(np.maximum.reduceat(plane, down, axis=0), across, axis=1)

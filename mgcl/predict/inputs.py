@@ -72,7 +72,7 @@ def _search(word: str, made: Sequence[Path], labels: Collection[Path]) -> list[P
     """Images below a folder, or of a pattern, but labels and those that earlier runs made."""
     folder = Path(word)
     if folder.is_dir():
-        paths = find_files(folder, skip=lambda inner: _made(inner, folder)).images
+        paths = find_files(folder, skip=lambda inner: is_made(inner, folder)).images
         paths = [p for p in paths if not _is_label(p, folder, {q.stem for q in paths})]
     else:
         paths = sorted(map(Path, glob.glob(word, recursive=True)))
@@ -81,7 +81,7 @@ def _search(word: str, made: Sequence[Path], labels: Collection[Path]) -> list[P
     return [p for p in paths if not any(p.resolve().is_relative_to(place) for place in made)]
 
 
-def _made(folder: Path, root: Path) -> bool:
+def is_made(folder: Path, root: Path) -> bool:
     """Whether a folder below the root holds mask maps or results."""
     return is_store(folder) or (folder != root and is_result(folder))
 

@@ -35,7 +35,7 @@ def decide(votes: Votes, needed: Sequence[int]) -> tuple[np.ndarray, np.ndarray]
 
     Args:
         votes: of all classes.
-        needed: votes that each class needs; more than it can have where it is known to be absent.
+        needed: votes that each class needs.
 
     Returns:
         (h, W) uint8: 1 + the place of the class, 0 = none; (h, W) uint16: its level, or, of no
