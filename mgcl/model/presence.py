@@ -28,6 +28,7 @@ from mgcl.model.matching import (
     dot,
     mean_of,
     nearest_fitted,
+    once,
     side_by_side,
     support_prototypes,
     sure_cells,
@@ -218,7 +219,8 @@ class Presence(nn.Module):
             (B, S).
         """
         seen = [self._in_metric(support) for support in supports]
-        sides = side_by_side(self._in_metric(query), seen, support_labels, 0)
+        labels = once(supports, support_labels)
+        sides = side_by_side(self._in_metric(query), seen, labels, 0)
         return pair_statistics(*sides, self.known)
 
     def _in_metric(self, images: Encoded) -> Encoded:
@@ -239,15 +241,16 @@ def pair_statistics(
 
     Args:
         query: (B, C, n) of unit length.
-        support: (B, C, m), the cells of all supports side by side.
-        foreground: (B, m) share of the class in each.
-        background: (B, m) share of anything else that counts.
+        support: (B or 1, C, m), the cells of all supports side by side.
+        foreground: (B or 1, m) share of the class in each.
+        background: (B or 1, m) share of anything else that counts.
         known: other things that the query may show.
 
     Returns:
         (B, 6).
     """
-    P, N = support_prototypes(support, foreground, background)
+    prototypes = support_prototypes(support, foreground, background)
+    P, N = (p.expand(query.shape[:2]) for p in prototypes)
     likeness, margin = dot(P, query), dot(P - N, query)  # (B, n)
     found = unit(mean_of(query, likeness, SELF_FOREGROUND, largest=True))
     rest = unit(mean_of(query, margin, SELF_BACKGROUND, largest=False))
@@ -267,14 +270,14 @@ def pair_statistics(
 
 
 def likeness_to_sure(query: Tensor, support: Tensor, weight: Tensor) -> Tensor:
-    """Of each cell to the sure ones, those with a weight (B, m): -> (B, most sure cells, n).
+    """Of each cell to the sure ones, those with a weight: -> (B, most sure cells, n).
 
-    -1 in places that are left over.
+    Supports and weights, (B or 1, m), may be the same for all; -1 in places that are left over.
     """
     count = int((weight > 0).sum(dim=1).amax())  # few of the cells, as a rule
     weight, place = weight.topk(count, dim=1)
     chosen = support.gather(2, place[:, None].expand(-1, support.shape[1], -1))  # (B, C, count)
-    likeness = torch.bmm(chosen.transpose(1, 2), query)
+    likeness = torch.bmm(chosen.transpose(1, 2).expand(len(query), -1, -1), query)
     return likeness.masked_fill(weight[..., None] == 0, -1)
 
 

@@ -18,6 +18,7 @@ from mgcl.model.matching import (
     SELF_FOREGROUND,
     dot,
     mean_of,
+    once,
     side_by_side,
     support_prototypes,
     sure_cells,
@@ -72,10 +73,12 @@ class UntrainedPresence(Presence):
         self, query: Encoded, supports: Sequence[Encoded], support_labels: Tensor
     ) -> Tensor:
         """(B, S), arguments as those of `Presence.statistics`."""
-        cells, support, foreground, background = side_by_side(query, supports, support_labels, 0)
+        labels = once(supports, support_labels)
+        cells, support, foreground, background = side_by_side(query, supports, labels, 0)
         middle = support.float().mean(dim=2, keepdim=True)
         cells, support = unit(cells.float() - middle), unit(support.float() - middle)
-        P, N = support_prototypes(support, foreground, background)
+        prototypes = support_prototypes(support, foreground, background)
+        P, N = (p.expand(cells.shape[:2]) for p in prototypes)
         likeness, margin = dot(P, cells), dot(P - N, cells)  # (B, n)
         found = unit(mean_of(cells, likeness, SELF_FOREGROUND, largest=True))
         rest = unit(mean_of(cells, margin, SELF_BACKGROUND, largest=False))
