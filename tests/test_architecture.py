@@ -141,7 +141,7 @@ def test_files_of_a_folder_never_import_their_own_face():
 
 
 def test_a_folder_of_tests_for_each_room():
-    rooms = {p.parent.name for p in FILES if p.parent.parent.name == "mgcl"}
+    rooms = {p.parent.name for p in FILES if p.parent.parent == REPOSITORY / "mgcl"}
     tests = {p.parent.name for p in REPOSITORY.glob("tests/*/test_*.py")}
     assert tests == rooms
 
@@ -149,7 +149,7 @@ def test_a_folder_of_tests_for_each_room():
 def test_the_house_keeps_its_size():
     lines = {p: len(p.read_text().splitlines()) for p in FILES}
     assert {p.name: n for p, n in lines.items() if n > 340} == {}
-    assert len([p for p in FILES if p.parent.name == "mgcl"]) <= 12
+    assert len([p for p in FILES if p.parent == REPOSITORY / "mgcl"]) <= 12
 
 
 def test_only_the_list_of_commands_imports_a_main():
