@@ -31,6 +31,8 @@ class Class(NamedTuple):
     name: str
     colour: str
     """#rrggbb"""
+    threshold: float | None = None
+    """Kept for `mgcl.predict`; the page has one for all."""
 
 
 class Change(NamedTuple):
@@ -86,7 +88,7 @@ class Project:
             except ValueError as error:  # tomllib's and pydantic's, too
                 raise ValueError(f"{path} is no project of the page: {error}") from None
             self.classes = [
-                Class(c.label_id or n, c.name, c.colour or _hex(n))
+                Class(c.label_id or n, c.name, c.colour or _hex(n), c.threshold)
                 for n, c in enumerate(known.classes, start=1)
             ]
             self.threshold = float(known.constants.get("threshold", self.threshold))
@@ -130,6 +132,7 @@ class Project:
                         name=c.name,
                         colour=c.colour,
                         label_id=c.number,
+                        threshold=c.threshold,
                         supports=supports,
                         negatives=negatives,
                     )

@@ -110,7 +110,7 @@ def make_bands(
     rows: Sequence[int],
     *,
     window: int,
-    threshold: float,
+    thresholds: Sequence[float],
     step: int,
     keep_all: bool = False,
     **how: Any,
@@ -123,17 +123,19 @@ def make_bands(
         store: where they are kept.
         rows: numbers of the rows of windows.
         window: pixels of the picture that a window spans.
-        threshold: a support votes where its probability is over this.
+        thresholds: of each class: a support votes where its probability is over this.
         step: every so many pixels one is kept for the quick-look.
         keep_all: keep the probabilities of all classes, not of the found one alone.
         how: further arguments of `Finder.bands`.
     """
     for run in _runs(store.missing(rows)):
         for band in finder.bands(source, window, rows=run, **how):
-            votes = count_votes(band.margins, threshold)
+            votes = count_votes(band.margins, thresholds)
             arrays = {"valid": np.packbits(band.valid, axis=1), "look": _look(band, step)}
             if all(len(margins) == 1 for margins in band.margins):  # what needs no other band
-                arrays["classes"], arrays["level"] = decide(votes, [1] * len(votes.counts))
+                arrays["classes"], arrays["level"] = decide(
+                    votes, [1] * len(votes.counts), thresholds
+                )
                 arrays |= {"levels": votes.levels} if keep_all else {}
             else:
                 arrays |= {"counts": votes.counts, "levels": votes.levels}
@@ -172,8 +174,8 @@ def finish(
     store: BandStore,
     rows: int,
     width: int,
-    *,
     vote_share: float,
+    thresholds: Sequence[float] = (),
 ) -> Iterator[Finished]:
     """The results of a picture from top to bottom.
 
@@ -182,6 +184,7 @@ def finish(
         rows: of windows.
         width: pixels.
         vote_share: of the largest vote of the class in the picture, which a pixel needs.
+        thresholds: see `decide`.
     """
     most = np.max([store.read(row, "most")["most"] for row in range(rows)], axis=0)
     needed = [votes_needed(max(1, int(m)), vote_share) for m in most]
@@ -189,7 +192,7 @@ def finish(
         band = store.read(row, "classes", "level", "counts", "levels", "look", "valid")
         valid = np.unpackbits(band["valid"], axis=1, count=width).astype(bool)
         if "counts" in band:
-            classes, level = decide(Votes(band["counts"], band["levels"]), needed)
+            classes, level = decide(Votes(band["counts"], band["levels"]), needed, thresholds)
         else:
             classes, level = band["classes"], band["level"]
         classes = np.where(valid, classes, NO_DATA).astype(np.uint8)

@@ -11,6 +11,7 @@ be read or written (they are named), 2 a mistake in what is asked for.
 
 import argparse
 import hashlib
+import itertools
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from mgcl import console, distributed, old_names
 from mgcl.files import DiskFullError
 from mgcl.predict.defaults import KEEP_PRESENT
 from mgcl.predict.load import load_network
-from mgcl.predict.options import GENERATORS, OVERLAP, check_windows, parser
+from mgcl.predict.options import GENERATORS, OVERLAP, SPECK, check_windows, parser
 
 if TYPE_CHECKING:
     from mgcl.predict.results import Results
@@ -100,9 +101,11 @@ def _segment(words: argparse.Namespace) -> int:
         probabilities=words.probabilities,
         objects=words.objects,
         smooth=words.smooth,
-        min_area=words.min_area,
+        min_area=words.min_area or 0.0,
         min_score=words.min_score,
         vote_share=loaded.vote_share,
+        thresholds=supports.thresholds(finder.names, loaded.threshold),
+        speck=SPECK / loaded.image_size if words.min_area is None else 0.0,
     )
     facts = _facts(words, supports, shown, loaded, style)
     if deleted := results.begin(facts):
@@ -118,7 +121,6 @@ def _segment(words: argparse.Namespace) -> int:
             results,
             style,
             window=scale.query,
-            threshold=loaded.threshold,
             keep_present=words.keep_present if words.keep_present < 1 else None,
             bands=words.bands,
             maps=maps,
@@ -126,7 +128,7 @@ def _segment(words: argparse.Namespace) -> int:
             on_windows=bar.update,
         )
         outcome = run.all(queries)
-    failed = sum(distributed.gather(outcome.failed))
+    failed = set(itertools.chain(*distributed.gather(outcome.failed)))
     if distributed.is_main():
         _close(results, shown, style, words, queries, failed)
     return console.WRONG if failed else console.DONE
@@ -138,7 +140,7 @@ def _close(
     style: "Style",
     words: argparse.Namespace,
     queries: Collection[str],
-    failed: int,
+    failed: Collection[str],
 ) -> None:
     """The picture of all that lies in the folder, and the words of this run's queries."""
     from mgcl.images.read import read_image
@@ -149,7 +151,7 @@ def _close(
 
     records = results.records()
     found = totals(list(records.values()), style.names)
-    mine = [record for name, record in records.items() if name in queries]
+    mine = [record for name, record in records.items() if name in set(queries) - set(failed)]
     tiles = {name: read_image(results.tile(name)) for name in list(records)[:SHOWN]}
     title = f"{words.checkpoint or 'matcher'}: {len(records)} image{'s' * (len(records) != 1)}"
     if tiles:
@@ -166,7 +168,7 @@ def _close(
     if len(mine) > 1 or len(style.names) > 1:
         for name, amounts in totals(mine, style.names).items():
             console.say(f"{name}: {amounts}")
-    waiting = len(queries) - failed - len(mine)
+    waiting = len(queries) - len(failed) - len(mine)
     if waiting > 0:
         who = "1 image waits" if waiting == 1 else f"{waiting} images wait"
         console.say(f"{who} for bands of other processes")
@@ -234,6 +236,7 @@ def _facts(
         "classes": style.names,
         "colours": style.colours,
         "threshold": loaded.threshold,
+        "thresholds": style.thresholds,
         "vote_share": loaded.vote_share,
         "turns": words.turns,
         "keep_present": words.keep_present,

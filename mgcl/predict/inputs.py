@@ -75,8 +75,13 @@ def _search(word: str, made: Sequence[Path], labels: Collection[Path]) -> list[P
         paths = find_files(folder, skip=lambda inner: is_made(inner, folder)).images
         paths = [p for p in paths if not _is_label(p, folder, {q.stem for q in paths})]
     else:
+        fixed = itertools.takewhile(lambda part: not glob.has_magic(part), folder.parts)
+        folder = Path(*fixed)
         paths = sorted(map(Path, glob.glob(word, recursive=True)))
         paths = [p for p in paths if p.suffix.lower() in SUFFIXES and p.is_file()]
+        inner = {q for p in paths for q in p.parents if q != folder and q.is_relative_to(folder)}
+        within = {q for q in inner if is_made(q, folder)}
+        paths = [p for p in paths if within.isdisjoint(p.parents)]
     paths = [p for p in paths if p.resolve() not in labels and not is_result(p)]
     return [p for p in paths if not any(p.resolve().is_relative_to(place) for place in made)]
 

@@ -10,6 +10,7 @@ from mgcl.predict.load import WINDOW
 
 GENERATORS = ("", "superpixels", "sam", "sam2", "none")  # of --masks; else it is a folder
 OVERLAP = 0.5
+SPECK = 8  # pixels that the network sees: what is smaller, as a support, is refused
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -52,7 +53,8 @@ def _how(group: argparse._ArgumentGroup) -> None:
     add("--checkpoint", type=Path, metavar="FILE", help=text)
     text = "constants, for a checkpoint that holds none (the authors'), or other ones"
     add("--config", type=Path, metavar="FILE", help=text)
-    text = "foreground is over this probability, or 'calibrated' (left out: as in training)"
+    text = "foreground is over this probability, or 'calibrated' (left out: as in training); of "
+    text += "classes without one of their own"
     add("--threshold", type=_threshold, metavar="X", help=text)
     text = (
         "of windows that show a class, the share that is taken to show it: less marks less where "
@@ -85,8 +87,9 @@ def _results(group: argparse._ArgumentGroup) -> None:
     kinds = ("gpkg", "geojson", "none")
     add("--objects", choices=kinds, default="", metavar="KIND", help=text)
     add("--smooth", action="store_true", help="outlines of objects without the pixels' stairs")
-    text = "drop smaller objects: square metres, or pixels of images without a place"
-    add("--min-area", type=_least_area, default=0.0, metavar="AREA", help=text)
+    text = "drop smaller objects: square metres, or pixels of images without a place (left out: "
+    text += f"what is smaller than {SPECK} x {SPECK} pixels as the network sees it; 0: none)"
+    add("--min-area", type=_least_area, metavar="AREA", help=text)
     text = "drop objects whose mean probability is lower"
     add("--min-score", type=_probability, default=0.0, metavar="X", help=text)
 

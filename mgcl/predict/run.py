@@ -23,7 +23,7 @@ from mgcl.predict.vectors import Grid
 class Outcome(NamedTuple):
     """How a run ended."""
 
-    failed: int
+    failed: list[str]
     """Queries that could not be read or written; each was named."""
     waiting: int
     """Queries of which other processes have to make some bands."""
@@ -39,7 +39,6 @@ class Run:
         style: Style,
         *,
         window: Callable[[Raster], int],
-        threshold: float,
         keep_present: float | None = None,
         bands: tuple[int, ...] | None = None,
         maps: StoredMaps | None = None,
@@ -53,7 +52,6 @@ class Run:
             results: which were begun.
             style: what is written.
             window: side of a window in an image, pixels.
-            threshold: a support votes where its probability is over this.
             keep_present: see `Finder.bands`.
             bands: of the images.
             maps: mask maps made beforehand.
@@ -61,12 +59,12 @@ class Run:
             on_windows: called with numbers of windows as they are finished.
         """
         self.finder, self.results, self.style = finder, results, style
-        self.window, self.threshold, self.bands, self.maps = window, threshold, bands, maps
+        self.window, self.bands, self.maps = window, bands, maps
         self.share, self.on_windows, self.keep_present = share, on_windows, keep_present
 
     def all(self, queries: Mapping[str, Path]) -> Outcome:
         """Segment and write every query; one that cannot be read or written is named."""
-        failed = waiting = 0
+        failed, waiting = [], 0
         for name, path, part in _shares(queries, *self.share):
             try:
                 waiting += not self._one(name, path, part)
@@ -75,7 +73,7 @@ class Run:
             except (ValueError, OSError) as error:
                 named = str(path) in str(error)
                 console.warn(f"left out: {'' if named else f'{path}: '}{error}")
-                failed += 1
+                failed.append(name)
         return Outcome(failed, waiting)
 
     def _one(self, name: str, path: Path, part: tuple[float, float]) -> bool:
@@ -97,7 +95,7 @@ class Run:
                 store,
                 mine,
                 window=window,
-                threshold=self.threshold,
+                thresholds=self.style.thresholds,
                 step=step_of(raster.height, raster.width),
                 keep_all=self.style.found_probabilities,
                 keep_present=self.keep_present,
@@ -134,8 +132,8 @@ def write_query(
     """
     grid = Grid(raster.height, raster.width, raster.crs, raster.transform)
     files = paths_of(results.folder, name, grid, style)
-    written = write_results(store, rows, grid, files, style)
-    parts = finish(store, rows, grid.width, vote_share=style.vote_share)
+    written = write_results(store, rows, grid, files, style, window=facts["window"])
+    parts = finish(store, rows, grid.width, style.vote_share, style.thresholds)
     tile = thumbnail(*quick_look(parts, grid), style.colours)
     record = {
         "name": name,

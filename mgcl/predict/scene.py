@@ -38,6 +38,10 @@ class Style(NamedTuple):
     min_area: float = 0.0
     min_score: float = 0.0
     vote_share: float = 0.4
+    thresholds: tuple[float, ...] = ()
+    """Of the classes: a support votes where its probability is over this."""
+    speck: float = 0.0
+    """Side of the smallest object that counts, as a share of a window, unless `min_area` says."""
 
     @property
     def found_probabilities(self) -> bool:
@@ -72,7 +76,13 @@ def paths_of(folder: Path, name: str, grid: Grid, style: Style) -> dict[str, Pat
 
 
 def write_results(
-    store: BandStore, rows: int, grid: Grid, files: dict[str, Path], style: Style
+    store: BandStore,
+    rows: int,
+    grid: Grid,
+    files: dict[str, Path],
+    style: Style,
+    *,
+    window: int = 0,
 ) -> Written:
     """Write all results of a picture whose bands are finished; they are read once for each.
 
@@ -82,10 +92,11 @@ def write_results(
         grid: of the picture.
         files: of `paths_of`.
         style: what is written.
+        window: side of a window in the picture, pixels.
     """
 
     def results() -> Iterator[Finished]:
-        return finish(store, rows, grid.width, vote_share=style.vote_share)
+        return finish(store, rows, grid.width, style.vote_share, style.thresholds)
 
     if files["masks"].suffix == ".tif":
         classes = (part.classes for part in results())
@@ -98,7 +109,8 @@ def write_results(
     _write_overlay(files["overlays"], results(), grid, style)
     tally = Tally("pixels")
     if "objects" in files:
-        tally = _write_objects(files["objects"], results(), grid, style)
+        speck = int((style.speck * window) ** 2)
+        tally = _write_objects(files["objects"], results(), grid, style, max(1, speck))
     return Written(files, tally)
 
 
@@ -116,8 +128,10 @@ def _write_probabilities(path: Path, results: Iterator[Finished], grid: Grid, st
     write_probability_map(path, masked, grid, style.names)
 
 
-def _write_objects(path: Path, results: Iterator[Finished], grid: Grid, style: Style) -> Tally:
-    objects = find_objects(_blocks(results, rows_of_block(grid.width)))
+def _write_objects(
+    path: Path, results: Iterator[Finished], grid: Grid, style: Style, least: int
+) -> Tally:
+    objects = find_objects(_blocks(results, rows_of_block(grid.width)), min_pixels=least)
     scored = (found for found in objects if found.score >= style.min_score)
     return write_layer(
         path, scored, style.names, grid, smoothed=style.smooth, min_area=style.min_area

@@ -59,6 +59,8 @@ class ClassOf(Section):
     """In maps and pictures."""
     label_id: int | None = None
     """Its id in label pictures that are not told another."""
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The probability over which a pixel is of the class; None: as for all."""
     supports: list[Given] = []
     """At least one that shows the class."""
     negatives: list[Given] = []
@@ -84,6 +86,11 @@ class Supports(Section):
             _rgb(given[name]) if name in given else colour_of(number)
             for number, name in enumerate(names, start=1)
         ]
+
+    def thresholds(self, names: Sequence[str], usual: float) -> tuple[float, ...]:
+        """Of the classes of these names; `usual` of those that have none of their own."""
+        own = {c.name: c.threshold for c in self.classes if c.threshold is not None}
+        return tuple(own.get(name, usual) for name in names)
 
     def all_given(self) -> list[Given]:
         """Of all classes, in the order of the file."""

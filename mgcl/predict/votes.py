@@ -8,6 +8,10 @@ from torch import Tensor
 
 from mgcl.model.network import logit
 
+_FINE = 1 << 20  # log-odds as integers: what a level says is kept apart, ties are ties
+_LEVELS = (np.arange(65536) + 0.5) / 65536
+_ODDS = np.round(_FINE * np.log(_LEVELS / (1 - _LEVELS))).astype(np.int32)  # by level
+
 
 class Votes(NamedTuple):
     """What the supports of each class say of a band."""
@@ -18,9 +22,10 @@ class Votes(NamedTuple):
     """(C, h, W) uint16: probability * 65535, mean over the supports."""
 
 
-def count_votes(margins: Sequence[Tensor], threshold: float) -> Votes:
+def count_votes(margins: Sequence[Tensor], thresholds: Sequence[float]) -> Votes:
     """Votes and probabilities of the classes' log-odds, (K, h, W) each."""
-    counts = [(m > logit(threshold)).sum(dim=0).byte().cpu().numpy() for m in margins]
+    pairs = zip(margins, thresholds, strict=True)
+    counts = [(m > logit(t)).sum(dim=0).byte().cpu().numpy() for m, t in pairs]
     means = [m.sigmoid().mean(dim=0).cpu().numpy() for m in margins]
     return Votes(np.stack(counts), np.stack([as_levels(mean) for mean in means]))
 
@@ -30,20 +35,29 @@ def as_levels(probability: np.ndarray) -> np.ndarray:
     return np.round(probability * 65535).astype(np.uint16)
 
 
-def decide(votes: Votes, needed: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Each pixel goes to the class of the highest probability among those with enough votes.
+def decide(
+    votes: Votes, needed: Sequence[int], thresholds: Sequence[float] = ()
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each pixel goes to the likeliest class among those with enough votes.
+
+    Likeliest is the class whose log-odds are furthest above those of its threshold; where all have
+    one threshold, that of the highest probability.
 
     Args:
         votes: of all classes.
         needed: votes that each class needs.
+        thresholds: of the classes; none: all have the same.
 
     Returns:
         (h, W) uint8: 1 + the place of the class, 0 = none; (h, W) uint16: its level, or, of no
         class, the highest.
     """
     enough = votes.counts >= np.array(needed)[:, None, None]
-    levels = np.where(enough, votes.levels.astype(np.int32) + 65536, votes.levels)
-    best = levels.argmax(axis=0)
-    highest = np.take_along_axis(levels, best[None], axis=0)[0]
-    found = highest >= 65536
-    return np.where(found, best + 1, 0).astype(np.uint8), (highest % 65536).astype(np.uint16)
+    height = votes.levels.astype(np.int32)
+    if len(set(thresholds)) > 1:
+        from_zero = [_ODDS - round(_FINE * logit(t)) for t in thresholds]
+        height = np.stack([o[level] for o, level in zip(from_zero, votes.levels, strict=True)])
+    best = np.where(enough, height + (1 << 28), height).argmax(axis=0)
+    level = np.take_along_axis(votes.levels, best[None], axis=0)[0]
+    found = np.take_along_axis(enough, best[None], axis=0)[0]
+    return np.where(found, best + 1, 0).astype(np.uint8), level

@@ -17,7 +17,7 @@ from mgcl.images.read import read_image
 from mgcl.predict.command import main
 from mgcl.predict.foreground import read_foreground
 from mgcl.predict.inputs import find_queries
-from mgcl.predict.load import load_predictor
+from mgcl.predict.load import WINDOW, load_network, load_predictor
 from tests.small_run import REPOSITORY, Pipeline
 
 ISAID = BENCHMARKS["isaid"]
@@ -150,6 +150,19 @@ def test_what_made_the_results_is_written_beside_them(small, tmp_path):
         and facts["masks"]["name"] == "superpixels"
     )
     assert facts["supports"] == [[str(small.image(0)), str(small.label(0))]]
+
+
+def test_windows_span_what_the_tiles_of_the_training_did(small, tmp_path):
+    known = torch.load(small.checkpoint, weights_only=False)
+    side = read_image(small.image(0)).shape[0]
+    assert int(known["data"]["side"]) == side == load_network(small.checkpoint).window
+    line = ["--checkpoint", small.checkpoint, "--label-id", small.label_id, "--device", "cpu"]
+    line += ["--support", small.image(0), small.label(0), "--query", small.image(1)]
+    assert main([str(word) for word in [*line, "--to", tmp_path / "out"]]) == 0
+    assert json.loads((tmp_path / "out/predict.json").read_text())["window"] == side
+    del known["data"]["side"]
+    torch.save(known, tmp_path / "silent.pt")
+    assert load_network(tmp_path / "silent.pt").window == WINDOW
 
 
 def test_a_checkpoint_without_constants_needs_a_config(small, pipeline, tmp_path, capsys):

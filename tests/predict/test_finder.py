@@ -113,9 +113,24 @@ def test_a_pixel_goes_to_the_most_probable_class_with_enough_votes():
     assert classes.tolist() == [[0, 0, 2, 0]] and level[0, 1] == 60_000
 
 
+def test_a_class_with_a_threshold_of_its_own_is_judged_from_there():
+    levels = np.array([[[46_000, 46_000, 46_000]], [[59_000, 65_000, 20_000]]], np.uint16)
+    counts = np.ones_like(levels, np.uint8)
+    counts[1, 0, 2] = 0
+    classes, level = decide(Votes(counts, levels), [1, 1], [0.5, 0.5])
+    assert classes.tolist() == [[2, 2, 1]]
+    classes, level = decide(Votes(counts, levels), [1, 1], [0.5, 0.9])  # 0.90 is just above
+    assert classes.tolist() == [[1, 2, 1]] and level.tolist() == [[46_000, 65_000, 46_000]]
+    alike = np.random.default_rng(0).integers(0, 65536, (2, 50, 60)).astype(np.uint16)
+    one, other = (
+        decide(Votes(alike > 0, alike), [1, 1], t) for t in ([0.3, 0.3], [0.3, 0.3 + 1e-9])
+    )
+    assert (one[0] == other[0]).all() and (one[1] == other[1]).all()
+
+
 def test_votes_are_counted_over_the_threshold():
     margins = torch.tensor([[[-1.0, 0.5]], [[2.0, 0.6]]])
-    votes = count_votes([margins], 0.6)
+    votes = count_votes([margins], [0.6])
     assert logit(0.6) == pytest.approx(0.405, abs=1e-3)
     assert votes.counts.tolist() == [[[1, 2]]] and votes.levels.dtype == np.uint16
     assert votes.levels[0, 0, 0] == round(float(margins[:, 0, 0].sigmoid().mean()) * 65535)

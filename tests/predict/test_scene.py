@@ -42,8 +42,8 @@ class HalfEmpty(InMemory):
 def bands_of(made, store: BandStore, rows=None, source=IMAGE, **how) -> int:
     down, _ = made.grid(HEIGHT, WIDTH, SIDE)
     make_bands(
-        made, source, store, rows or range(len(down)), window=SIDE, threshold=0.53, step=1,
-        keep_all=True, **how,
+        made, source, store, rows or range(len(down)), window=SIDE,
+        thresholds=[0.53] * len(made.names), step=1, keep_all=True, **how,
     )  # fmt: skip
     return len(down)
 
@@ -147,7 +147,15 @@ def test_overlays_of_large_scenes_show_every_small_object(tmp_path, monkeypatch)
     assert step == 4
     store, made = BandStore(None, {}), finder(1)
     down, _ = made.grid(HEIGHT, WIDTH, SIDE)
-    make_bands(made, IMAGE, store, range(len(down)), window=SIDE, threshold=0.53, step=step)
+    make_bands(
+        made,
+        IMAGE,
+        store,
+        range(len(down)),
+        window=SIDE,
+        thresholds=[0.53] * len(made.names),
+        step=step,
+    )
     image, classes = quick_look(finish(store, len(down), WIDTH, vote_share=0.4), UTM)
     assert (image == IMAGE.image[::4, ::4]).all()
     whole = np.concatenate([p.classes for p in finish(store, len(down), WIDTH, vote_share=0.4)])

@@ -1,6 +1,7 @@
 """Real scenes on the command line, with the matcher: what is written, continued and replaced."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,7 @@ def test_marks_in_a_scene_find_their_classes_in_it(folder, tmp_path, capsys):
 
 
 def test_plain_images_get_pixels_and_coco(folder, tmp_path):
-    words = ["--query", folder / "plain.png", "--overlap", 0, "--probabilities"]
+    words = ["--query", folder / "plain.png", "--overlap", 0, "--probabilities", "--min-area", 0]
     assert run(folder, tmp_path, *words) == 0
     coco = json.loads((tmp_path / "coco.json").read_text())
     assert [c["name"] for c in coco["categories"]] == ["red", "blue"]
@@ -193,6 +194,96 @@ def test_results_beside_pictures_hide_no_picture_and_are_none(tmp_path):
     assert sorted(above) == ["q/P", "q/more/R"]
     assert sorted(find_queries([f"{tmp_path}/q/*.png"], results=tmp_path / "other")) == ["P"]
     assert list(find_queries([f"{tmp_path}/q/overlays"], results=tmp_path / "other")) == ["P"]
+
+
+def test_a_pattern_passes_over_what_runs_made_below_it(tmp_path):
+    for name in ("P.png", "predict.json", "overlays/P.png", ".work/1.png", "in/out/predict.json"):
+        (tmp_path / "q" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "q" / name).touch()
+    for name in ("in/R.png", "in/out/masks/R.png", "in/out/overview.png"):
+        (tmp_path / "q" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "q" / name).touch()
+    for pattern, found in {"q/**/*.png": ["P", "R"], "q/overlays/*.png": ["P"]}.items():
+        named = find_queries([f"{tmp_path}/{pattern}"], results=tmp_path / "other")
+        assert sorted(named) == found, pattern
+
+
+def test_a_query_that_fails_now_does_not_count_by_its_earlier_results(folder, tmp_path, capsys):
+    query, to = tmp_path / "a.png", tmp_path / "out"
+    query.write_bytes((folder / "plain.png").read_bytes())
+    words = ["--overlap", 0, "--query", query, folder / "plain.png"]
+    assert run(folder, to, *words) == 0 and "2 of 2 images" in capsys.readouterr().out
+    query.write_bytes(query.read_bytes()[:500])
+    assert run(folder, to, *words) == 1
+    said = capsys.readouterr()
+    assert "1 of 2 images segmented" in said.out and "left out" in said.err
+
+
+def test_specks_are_no_objects_unless_they_are_wanted(folder, tmp_path):
+    def pixels(*words: object) -> list[int]:
+        assert run(folder, tmp_path, "--query", folder / "plain.png", *words) == 0
+        layer = json.loads((tmp_path / "objects/plain.geojson").read_text())
+        return sorted(f["properties"]["pixels"] for f in layer["features"])
+
+    words = ["--overlap", 0.2, "--threshold", 0.3, "--keep-present", 1]
+    everything = pixels(*words, "--min-area", 0)
+    assert everything[0] < 16
+    # a window of 128 pixels is shown at 256: 8 x 8 pixels there are 4 x 4 of the image
+    assert pixels(*words) == [n for n in everything if n >= 16]
+
+
+def test_objects_below_the_wanted_score_are_dropped(folder, tmp_path):
+    def scores(*words: object) -> list[float]:
+        assert run(folder, tmp_path, "--query", folder / "plain.png", *words) == 0
+        layer = json.loads((tmp_path / "objects/plain.geojson").read_text())
+        return sorted(f["properties"]["score"] for f in layer["features"])
+
+    words = ["--overlap", 0, "--keep-present", 1]
+    found = scores(*words)
+    middle = (found[0] + found[-1]) / 2
+    assert scores(*words, "--min-score", middle) == [s for s in found if s >= middle]
+
+
+def test_negatives_and_thresholds_of_a_class_act_on_that_class_alone(folder, tmp_path):
+    shutil.copy(folder / "plain.png", tmp_path / "a.png")
+    _, truth = a_scene()
+    second = np.zeros(SIZE, np.uint8)
+    x0, y0, x1, y1 = BOXES["red"][1]
+    second[y0:y1, x0:x1] = 255
+    Image.fromarray(second).save(tmp_path / "second.png")
+    for name in ("red", "blue"):
+        x0, y0, x1, y1 = BOXES[name][0]
+        label = np.zeros(SIZE, np.uint8)
+        label[y0:y1, x0:x1] = 255
+        Image.fromarray(label).save(tmp_path / f"{name}.png")
+
+    def found(extra: str, red: str = "") -> np.ndarray:
+        text = f"""
+            [[classes]]
+            name = "red"
+            {red}
+            supports = [{{image = "a.png", label = "red.png"}}]
+            {extra}
+            [[classes]]
+            name = "blue"
+            supports = [{{image = "a.png", label = "blue.png"}}]
+        """
+        (tmp_path / "s.toml").write_text(text)
+        words = ["--supports", tmp_path / "s.toml", "--window", 128, "--device", "cpu"]
+        words += ["--query", tmp_path / "a.png", "--keep-present", 1, "--overlap", 0]
+        words += ["--to", tmp_path / "out"]
+        assert main([str(word) for word in words]) == 0
+        with Image.open(tmp_path / "out/masks/a.png") as mask:
+            return np.asarray(mask)
+
+    plain = found("")
+    there = (second > 0) & truth["red"]
+    assert (plain[there] == 1).mean() > 0.5
+    against = found('[[classes.negatives]]\nimage = "a.png"\nlabel = "second.png"')
+    assert (against[there] == 1).mean() < (plain[there] == 1).mean() / 2
+    assert (against[truth["blue"]] == 2).mean() > 0.8
+    strict = found("", "threshold = 0.99")
+    assert (strict == 1).sum() < (plain == 1).sum() and (strict == 2).sum() >= (plain == 2).sum()
 
 
 def test_results_do_not_go_among_the_supports_or_over_another_s_overview(tmp_path, capsys):
