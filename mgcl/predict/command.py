@@ -24,6 +24,7 @@ from mgcl.predict.load import load_network
 from mgcl.predict.options import GENERATORS, OVERLAP, SPECK, check_windows, parser
 
 if TYPE_CHECKING:
+    from mgcl.predict.pool import Taken
     from mgcl.predict.results import Results
     from mgcl.predict.scene import Style
     from mgcl.predict.showing import Shown
@@ -49,6 +50,7 @@ def _segment(words: argparse.Namespace) -> int:
     from mgcl.predict.finder import Finder
     from mgcl.predict.inputs import StoredMaps, find_queries
     from mgcl.predict.maps import colour_of
+    from mgcl.predict.pool import Look, choose, said
     from mgcl.predict.results import Results
     from mgcl.predict.run import Run
     from mgcl.predict.scale import Scale
@@ -108,10 +110,28 @@ def _segment(words: argparse.Namespace) -> int:
         speck=SPECK / loaded.image_size if words.min_area is None else 0.0,
     )
     facts = _facts(words, supports, shown, loaded, style)
-    if deleted := results.begin(facts):
+    share = words.shard or (distributed.rank(), distributed.world_size())
+    taken: dict[str, list[Taken]] = {}
+    if words.pool:
+        with console.progress(desc="a first look", unit="window") as bar:
+            look = Look(
+                finder,
+                scale.query,
+                style.thresholds,
+                bands=words.bands,
+                maps=maps,
+                on_windows=bar.update,
+            )
+            apart = words.shard is not None
+            taken, deleted = choose(results, facts, queries, look, share, apart=apart)
+        finder.learn(shown.examples, {n: [t.example for t in of] for n, of in taken.items()})
+        for line in said(taken):
+            console.say(line)
+    else:
+        deleted = results.begin(facts)
+    if deleted:
         queries_of = "1 query" if deleted == 1 else f"{deleted} queries"
         console.say(f"{words.to}: the results of {queries_of} were made otherwise: deleted")
-    share = words.shard or (distributed.rank(), distributed.world_size())
     ahead = survey(queries, finder, results, scale)
     console.say(ahead.sentence(len(queries)))
     total, initial = (-(-count // share[1]) for count in (ahead.windows, ahead.done))
@@ -130,13 +150,14 @@ def _segment(words: argparse.Namespace) -> int:
         outcome = run.all(queries)
     failed = set(itertools.chain(*distributed.gather(outcome.failed)))
     if distributed.is_main():
-        _close(results, shown, style, words, queries, failed)
+        _close(results, shown, taken, style, words, queries, failed)
     return console.WRONG if failed else console.DONE
 
 
 def _close(
     results: "Results",
     shown: "Shown",
+    taken: "dict[str, list[Taken]]",
     style: "Style",
     words: argparse.Namespace,
     queries: Collection[str],
@@ -155,7 +176,8 @@ def _close(
     tiles = {name: read_image(results.tile(name)) for name in list(records)[:SHOWN]}
     title = f"{words.checkpoint or 'matcher'}: {len(records)} image{'s' * (len(records) != 1)}"
     if tiles:
-        picture = overview(shown.examples, tiles, found, style.colours, title)
+        pool = {name: [t.example for t in of] for name, of in taken.items()}
+        picture = overview(shown.examples, pool, tiles, found, style.colours, title)
         write_png(words.to / OVERVIEW, picture)
     plain = {
         record["image"]: (words.to / record["files"]["objects"], tuple(record["size"]))
@@ -200,6 +222,8 @@ def _supports(words: argparse.Namespace) -> "Supports":
         words.keep_present = KEEP_PRESENT
     if not 0 < words.keep_present <= 1:
         raise ValueError(f"--keep-present {words.keep_present}: a share of images, over 0 to 1")
+    if words.pool and words.keep_present == 1:
+        raise ValueError("--pool decides with presence, which --keep-present 1 leaves out")
     check_windows(words.window, words.overlap)
     return supports
 
@@ -240,6 +264,7 @@ def _facts(
         "vote_share": loaded.vote_share,
         "turns": words.turns,
         "keep_present": words.keep_present,
+        "pool": None,
         "window": words.window,
         "window_metres": words.window_metres,
         "bands": words.bands,

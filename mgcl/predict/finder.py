@@ -17,8 +17,8 @@ from mgcl.images import windows
 from mgcl.images.resize import resize_image, resize_nearest
 from mgcl.masks.generator import MaskGenerator
 from mgcl.model.fewshot import Encoded, FewShotNetwork
-from mgcl.model.presence import Presence, count_shots
 from mgcl.predict.support import Example, make_mask_maps
+from mgcl.predict.voters import Voters
 
 
 class Source(Protocol):
@@ -69,11 +69,6 @@ class Band(NamedTuple):
     it holds no data; None where the network does not tell."""
 
 
-class _Voters(NamedTuple):
-    encoded: list[Encoded]
-    labels: Tensor  # (1, K, S, S)
-
-
 class _Batch(NamedTuple):
     row: int
     columns: list[int]  # places of the windows in the row
@@ -108,7 +103,7 @@ class Finder:
         self.mask_generator = mask_generator
         self.image_size, self.setup = image_size, setup
         self.overlap, self.batch_size = overlap, batch_size
-        self._classes: dict[str, _Voters] = {}
+        self._classes: dict[str, Voters] = {}
 
     @property
     def names(self) -> list[str]:
@@ -122,10 +117,19 @@ class Finder:
         return sum(each)
 
     @torch.inference_mode()
-    def learn(self, examples: Mapping[str, Sequence[Example]]) -> None:
+    def learn(
+        self,
+        examples: Mapping[str, Sequence[Example]],
+        pool: Mapping[str, Sequence[Example]] | None = None,
+    ) -> None:
         """Take and encode the supports of every class; they replace earlier ones.
 
         An image that serves several classes (the same array) is encoded once.
+
+        Args:
+            examples: by class.
+            pool: by class, what was surely found elsewhere (`mgcl.predict.pool`): it has a say in
+                presence alone.
 
         Raises:
             ValueError: an object is too small to be seen by the network.
@@ -142,10 +146,16 @@ class Finder:
                     made = self.encode([example.image], [example.mask_map])
                     known[id(example.image)] = made
                 label = torch.from_numpy(resize_nearest(example.label, self.image_size))
-                labels.append(label[None].to(self.setup.device))
+                labels.append(self.setup.target(label[None].to(self.setup.device)))
                 self._check_seen(known[id(example.image)], labels[-1], example, number)
             encoded = [known[id(example.image)] for example in shown.values()]
-            classes[name] = _Voters(encoded, torch.stack(labels, dim=1))
+            classes[name] = Voters(encoded, torch.stack(labels, dim=1))
+            if taken := (pool or {}).get(name):
+                found = torch.from_numpy(np.stack([t.label for t in taken]))[None]
+                marks = [classes[name].labels, self.setup.target(found.to(self.setup.device))]
+                encoded = encoded + [self.encode([t.image], [t.mask_map]) for t in taken]
+                together = Voters(encoded, torch.cat(marks, dim=1))
+                classes[name] = classes[name]._replace(witnesses=together)
         self._classes = classes
 
     def _check_seen(self, encoded: Encoded, label: Tensor, example: Example, number: int) -> None:
@@ -298,20 +308,17 @@ class Finder:
             logits = self.setup.compare(self.model, query, voters.encoded, labels, (window, window))
             margins, here = logits[:, :, 1] - logits[:, :, 0], None
             if tells is not None:
-                here = self._presence(tells, query, voters)
-            if here is not None and keep_present is not None:
-                least = self._least(tells, voters, keep_present)
-                margins = margins.minimum((here - least)[:, None, None, None])
+                here = voters.presence(tells, query)
+                if keep_present is not None:
+                    cap = voters.cap(tells, query, here, keep_present)
+                    margins = margins.minimum(cap[:, None, None, None])
             yield margins, here
 
-    def _presence(self, tells: Presence, query: Encoded, voters: _Voters) -> Tensor:
-        """Log-odds that windows show a class: (B,)."""
-        labels = self.setup.target(voters.labels).expand(len(query.mask_map), -1, -1, -1)
-        return tells(query, voters.encoded, labels).float()
-
-    def _least(self, tells: Presence | None, voters: _Voters, kept: float) -> float:
+    def least(self, name: str, kept: float) -> float:
+        """Log-odds over which that share of the windows lies that show a class."""
+        tells = self.model.tells()
         assert tells is not None
-        return tells.rule(count_shots(self.setup.target(voters.labels))).least(kept)
+        return self._classes[name].least(tells, kept)
 
     def encode(self, images: Sequence[np.ndarray], maps: Sequence[np.ndarray]) -> Encoded:
         """Windows (side, side, 3) and their mask maps (side, side), encoded at S x S."""

@@ -61,6 +61,8 @@ def _how(group: argparse._ArgumentGroup) -> None:
     )
     text += f"there is none; 1: all windows ({KEEP_PRESENT}; of the matcher)"
     add("--keep-present", type=float, metavar="SHARE", help=text)
+    text = "let what is surely found in the images say which others show it (of the matcher)"
+    add("--pool", action="store_true", help=text)
     kinds = ", ".join(filter(None, GENERATORS))
     text = f"{kinds}, or a folder of mask maps (left out: as in training, else superpixels)"
     add("--masks", metavar="KIND", help=text)

@@ -74,6 +74,7 @@ def thumbnail(
 
 def overview(
     examples: Mapping[str, Sequence[Example]],
+    pool: Mapping[str, Sequence[Example]],
     tiles: Mapping[str, np.ndarray],
     found: Mapping[str, str],
     colours: Sequence[Colour],
@@ -83,6 +84,7 @@ def overview(
 
     Args:
         examples: by class; the first of each are shown with their masks.
+        pool: by class, windows of queries that were taken in.
         tiles: small pictures of the queries, by name.
         found: by class, in words.
         colours: of the classes.
@@ -95,11 +97,22 @@ def overview(
     rows: list[list[Tile]] = [results[i : i + across] for i in range(0, len(results), across)]
     supports = _support_tiles(examples, colours, (WIDTH - 50) // 4)
     rows += [supports[i : i + 4] for i in range(0, len(supports), 4)]
+    found_there = [
+        Tile(_marked(one, (WIDTH - 60) // 5, colour), [("taken in", INK), (name, readable(colour))])
+        for (name, taken), colour in zip(pool.items(), colours, strict=False)
+        for one in taken
+    ]
+    rows += [found_there[i : i + 5] for i in range(0, len(found_there), 5)]
     return compose([[Tile(legend(found, colours), [("found", INK)])], *rows], title).picture
 
 
 def _fit(tile: np.ndarray, side: int) -> np.ndarray:
     return enlarge(tile, smooth=True, side=side) if max(tile.shape[:2]) != side else tile
+
+
+def _marked(example: Example, side: int, colour: Colour) -> np.ndarray:
+    image = enlarge(example.image, smooth=True, side=side)
+    return outlined(image, enlarge(example.label, side=side), colour)
 
 
 def _support_tiles(
@@ -109,11 +122,11 @@ def _support_tiles(
     each = max(1, SHOWN // 2 // max(1, len(examples)))
     for (name, shown), colour in zip(examples.items(), colours, strict=True):
         for number, example in enumerate(shown[:each], start=1):
-            image = enlarge(example.image, smooth=True, side=side)
-            label = enlarge(example.label, side=side)
-            words = [(f"support {number}", INK), (name, readable(colour))]
-            tiles.append(Tile(outlined(image, label, colour), words))
+            of = f" of {len(shown)}" if len(shown) > each else ""  # else all are here
+            words = [(f"support {number}{of}", INK), (name, readable(colour))]
+            tiles.append(Tile(_marked(example, side, colour), words))
             masks = enlarge(example.mask_map, side=side)
+            image = enlarge(example.image, smooth=True, side=side)
             tiles.append(Tile(mask_overlay(image, masks), [(f"masks of support {number}", INK)]))
     return tiles[: 2 * SHOWN]
 
