@@ -1,8 +1,10 @@
 """Fits the presence score on training images: pairs that do and pairs that do not share a class.
 
-A pair of a class is judged as a novel class's will be: by what the *other* classes say.
+A pair of a class is judged as a novel class's will be: by what *other* classes say. A third of them
+is left out at a time, so that what a query shows instead is partly unknown, too, as in new images.
 """
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -19,6 +21,7 @@ from mgcl.model.presence import GROUND, Known, Presence, pair_statistics
 LEAST = 0.02  # of an image, from which on it counts as showing a class; none of it as not showing
 SETS, QUERIES = 200, 8  # sets of supports; queries that show their class, and that do not
 GROUND_CELLS, GROUND_STEPS = 12_000, 8
+GROUPS = 3  # of the training classes; each is judged by what the others say
 PLAIN = 0.98  # share of a cell that is no class
 CHUNK = 32  # images at a time
 
@@ -95,17 +98,19 @@ def fit_presence(presence: Presence, pool: Pool, *, seed: int = 0) -> bool:
     regions = {place: region_means(known, pool, place) for place in places}
     ground = ground_means(known, pool, generator)
     found: dict[int, list[tuple[PairSet, Tensor]]] = {shots: [] for shots in FITTED_SHOTS}
-    for place in places:
-        known.learn([regions[other] for other in places if other != place], ground)
-        for shots, pairs_of in found.items():
-            for pairs in draw_pairs(pool, place, shots, -(-SETS // len(places)), generator):
+    sets = -(-SETS // len(places))
+    group_of = {place: number % GROUPS for number, place in enumerate(places)}
+    for out in (places[group::GROUPS] for group in range(GROUPS)):
+        known.learn([regions[other] for other in places if other not in out], ground)
+        for place, (shots, pairs_of) in itertools.product(out, found.items()):
+            for pairs in draw_pairs(pool, place, shots, sets, generator):
                 pairs_of.append((pairs, set_statistics(presence, pool, pairs)))
     known.learn([*regions.values()], ground)
     for shots, pairs_of in found.items():
         if pairs_of:
             numbers = torch.cat([found for _, found in pairs_of])
             shown = torch.cat([torch.arange(len(x)) < pairs.shown for pairs, x in pairs_of])
-            group = torch.cat([torch.full((len(x),), pairs.place) for pairs, x in pairs_of])
+            group = torch.cat([torch.full((len(x),), group_of[p.place]) for p, x in pairs_of])
             presence.rule(shots).fit(numbers, shown.to(numbers.device), group.to(numbers.device))
     return True
 
@@ -172,11 +177,11 @@ def set_statistics(presence: Presence, pool: Pool, pairs: PairSet) -> Tensor:
     shares = pool.shares[pairs.supports].to(cells)  # (K, L, n)
     foreground = shares[:, pairs.place]
     background = shares.sum(dim=1) + pool.plain[pairs.supports].to(cells) - foreground
-    B = len(query)
     return pair_statistics(
         query,
-        support.transpose(0, 1).flatten(1).expand(B, -1, -1),  # (K, C, n) -> (B, C, K*n)
-        foreground.flatten().expand(B, -1),
-        background.flatten().expand(B, -1),
+        support.transpose(0, 1).flatten(1)[None],  # (K, C, n) -> (1, C, K*n)
+        foreground.flatten()[None],
+        background.flatten()[None],
         known,
+        len(pairs.supports),
     )

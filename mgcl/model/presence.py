@@ -4,9 +4,9 @@ A map of scores says where the class would be, not whether it is there: whatever
 it scores high. So the query's cells have to choose between the supports and other things that are
 known: the training classes and plain background. What is known of these also says which differences
 between features mean nothing (within-class covariance normalisation, Hatch et al., Interspeech
-2006: directions in which images of one class differ are shrunk). Six statistics of a query and its
-supports go into a logistic regression, fitted on training images that do and do not share a class
-(`mgcl.engine.presence`). Each image is judged by itself: how unusual its statistics are among
+2006: directions in which images of one class differ are shrunk). Eight statistics of a query and
+its supports go into a logistic regression, fitted on training images that do and do not share a
+class (`mgcl.engine.presence`). Each image is judged by itself: how unusual its statistics are among
 other images of one place does not rank these better, it only tells of how many shows the class.
 
 Words: as in `mgcl.model.matching`.
@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mgcl.model.fewshot import Encoded
@@ -39,7 +40,7 @@ AXES = 128  # directions that are shrunk
 SPREAD = 0.005  # of all within-class variance: an axis with as much is shrunk by a square root of 2
 CLASSES, GROUND = 64, 32  # known things that the query's cells may be instead
 FEW = 0.02  # of an image's cells say whether a known class is there
-STATISTICS = 6
+STATISTICS = 8
 KEPT = 0.9  # of the images that show the class lie above 0
 QUANTILES = tuple(number / 20 for number in range(1, 20))  # of shown pairs that a rule knows
 RIDGE = 30.0  # penalty of squared weights, beside the sum of all pairs' losses
@@ -134,8 +135,12 @@ class Rule(nn.Module):
         return float(np.interp(1 - kept, QUANTILES, self.shown.tolist()))
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Earlier checkpoints do not say how high the shown pairs lie: none is asked for more."""
+        """Earlier checkpoints know fewer statistics, and not how high the shown pairs lie."""
         state.setdefault(f"{prefix}shown", self.shown)
+        for name in ("mean", "scale", "weight"):
+            held = state.get(f"{prefix}{name}", getattr(self, name))
+            more = len(self.mean) - len(held)
+            state[f"{prefix}{name}"] = F.pad(held, (0, more), value=float(name == "scale"))
         super()._load_from_state_dict(state, prefix, *rest)
 
     def fit(self, statistics: Tensor, shown: Tensor, group: Tensor, kept: float = KEPT) -> None:
@@ -221,7 +226,7 @@ class Presence(nn.Module):
         seen = [self._in_metric(support) for support in supports]
         labels = once(supports, support_labels)
         sides = side_by_side(self._in_metric(query), seen, labels, 0)
-        return pair_statistics(*sides, self.known)
+        return pair_statistics(*sides, self.known, labels.shape[1])
 
     def _in_metric(self, images: Encoded) -> Encoded:
         features = images.levels[0].float()
@@ -235,9 +240,14 @@ def count_shots(support_labels: Tensor) -> int:
 
 
 def pair_statistics(
-    query: Tensor, support: Tensor, foreground: Tensor, background: Tensor, known: Known
+    query: Tensor,
+    support: Tensor,
+    foreground: Tensor,
+    background: Tensor,
+    known: Known,
+    shots: int = 1,
 ) -> Tensor:
-    """Six numbers of each query and its supports, in the metric.
+    """Eight numbers of each query and its supports, in the metric.
 
     Args:
         query: (B, C, n) of unit length.
@@ -245,9 +255,10 @@ def pair_statistics(
         foreground: (B or 1, m) share of the class in each.
         background: (B or 1, m) share of anything else that counts.
         known: other things that the query may show.
+        shots: how many supports lie side by side.
 
     Returns:
-        (B, 6).
+        (B, 8).
     """
     prototypes = support_prototypes(support, foreground, background)
     P, N = (p.expand(query.shape[:2]) for p in prototypes)
@@ -256,6 +267,8 @@ def pair_statistics(
     rest = unit(mean_of(query, margin, SELF_BACKGROUND, largest=False))
     nearest = likeness_to_sure(query, support, sure_cells(foreground, background)[0]).amax(dim=1)
     instead = torch.einsum("kc,bcn->bkn", known.classes, query)
+    ground = torch.einsum("kc,bcn->bkn", known.ground, query).amax(dim=1)
+    beyond = likeness - instead.amax(dim=1).maximum(ground)  # of each cell than to anything known
     return torch.stack(
         [
             top(likeness, SELF_FOREGROUND) - top(instead, FEW).amax(dim=1),
@@ -264,9 +277,24 @@ def pair_statistics(
             (found * unit(query.mean(dim=2))).sum(dim=1),  # low: what is found stands out
             (rest * N).sum(dim=1),  # whether the surroundings are alike
             margin.std(dim=1),
+            top(beyond, SELF_FOREGROUND),
+            agreement(support, foreground, shots).expand(len(query)),
         ],
         dim=1,
     )
+
+
+def agreement(support: Tensor, foreground: Tensor, shots: int) -> Tensor:
+    """How alike the supports show the class: mean cosine of each two, 1 of a single one: (B,).
+
+    Supports without the class are left out.
+    """
+    each = support.unflatten(2, (shots, -1)) * foreground.unflatten(1, (shots, -1))[:, None]
+    means = unit(each.sum(dim=3))  # (B, C, K)
+    count = (means.square().sum(dim=1) > 0.5).sum(dim=1)  # (B,)
+    pairs = count * (count - 1)
+    both = means.sum(dim=2).square().sum(dim=1) - count
+    return torch.where(pairs > 0, both / pairs.clamp_min(1), 1)
 
 
 def likeness_to_sure(query: Tensor, support: Tensor, weight: Tensor) -> Tensor:

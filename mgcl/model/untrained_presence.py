@@ -24,7 +24,7 @@ from mgcl.model.matching import (
     sure_cells,
     unit,
 )
-from mgcl.model.presence import STATISTICS, Presence, Rule, likeness_to_sure, top
+from mgcl.model.presence import Presence, Rule, likeness_to_sure, top
 
 # Of the statistics below, in their order: weights, bias, and what pairs that share a class reach
 # (quantiles 5, 10, ... 95 %), by the number of supports.
@@ -51,7 +51,7 @@ class UntrainedPresence(Presence):
         """With the weights of `RULES`."""
         super().__init__(0)
         for shots, (weight, bias, shown) in RULES.items():
-            rule = super().rule(int(shots))
+            self.rules[shots] = rule = Rule(len(weight))
             rule.weight, rule.bias = torch.tensor(weight), torch.tensor(bias)
             rule.shown = torch.tensor(shown)
 
@@ -64,7 +64,7 @@ class UntrainedPresence(Presence):
         """That of one and that of five supports; of other numbers, what lies between the two."""
         one, five = super().rule(1), super().rule(5)
         share = min(1.0, math.log(shots) / math.log(5))
-        between = Rule(STATISTICS).to(one.weight.device)
+        between = Rule(len(one.weight)).to(one.weight.device)
         for name in ("weight", "bias", "shown"):
             setattr(between, name, torch.lerp(getattr(one, name), getattr(five, name), share))
         return between

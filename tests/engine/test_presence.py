@@ -19,7 +19,7 @@ def unit(x, dim):
 def pool(classes, seed, images=60) -> Pool:
     """Images of noise and plain ground, of which each shows one or two classes in some cells."""
     random = np.random.default_rng(seed)
-    things = np.random.default_rng(0).normal(size=(12, C))  # the same for all seeds
+    things = np.random.default_rng(0).normal(size=(15, C))  # the same for all seeds
     cells, shares = np.zeros((images, C, SIDE**2)), np.zeros((images, len(classes), SIDE**2))
     for i in range(images):
         cells[i] = random.normal(size=(C, SIDE**2)) + things[-1 - i % 2][:, None]
@@ -40,8 +40,8 @@ def auc(scores, shown):
 @pytest.mark.parametrize("shots", [1, 5])
 def test_a_class_that_was_not_there_is_told_from_its_absence(shots):
     presence = Presence(C)
-    fit_presence(presence, pool([0, 1, 2, 3, 4, 5], seed=1))
-    novel = pool([6, 7, 8], seed=2)
+    fit_presence(presence, pool(range(10), seed=1, images=100))
+    novel = pool([10, 11, 12], seed=2)
     drawn = draw_pairs(novel, 1, shots, 10, torch.Generator().manual_seed(0))
     shown = torch.cat([torch.arange(16) < 8 for _ in drawn])
     numbers = [set_statistics(presence, novel, pairs) for pairs in drawn]

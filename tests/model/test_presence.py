@@ -3,7 +3,7 @@ import torch
 
 from mgcl.model import matching
 from mgcl.model.fewshot import Encoded
-from mgcl.model.presence import Known, Presence, Rule, pair_statistics
+from mgcl.model.presence import Known, Presence, Rule, agreement, pair_statistics
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def images(count, channels=20, side=8) -> Encoded:
 
 
 def slow_statistics(query, support, share, known):
-    """One query, cell by cell: (C, n), (C, m), (m,) -> (6,)."""
+    """One query and one support, cell by cell: (C, n), (C, m), (m,) -> (8,)."""
     P, N = unit(support @ share, 0), unit(support @ (1 - share), 0)
     n = query.shape[1]
     order = (P @ query).argsort(descending=True)[: round(0.05 * n)]
@@ -42,6 +42,7 @@ def slow_statistics(query, support, share, known):
     likest = torch.stack([(support[:, share > 0.5].T @ q).max() for q in query.T])
     best = lambda x, count: x.sort(descending=True).values[:count].mean()  # noqa: E731
     others = torch.stack([best(c @ query, round(0.02 * n)) for c in known.classes])
+    anything = torch.cat([known.classes, known.ground]) @ query
     return torch.stack(
         [
             best(P @ query, round(0.05 * n)) - others.max(),
@@ -50,6 +51,8 @@ def slow_statistics(query, support, share, known):
             found @ unit(query.mean(1), 0),
             rest @ N,
             margin.std(),
+            best(P @ query - anything.amax(0), round(0.05 * n)),
+            torch.tensor(1.0),
         ]
     )
 
@@ -93,6 +96,23 @@ def test_a_support_without_the_class_is_background_and_counts_as_no_support():
     )
     rule = presence.rule(1)
     torch.testing.assert_close(presence(query, supports, label), rule(found))
+
+
+def test_supports_agree_by_the_mean_cosine_of_each_two_that_show_the_class():
+    a, b, c = torch.eye(8)[:3].split(1)
+    cells = torch.stack([a, 0.6 * a + 0.8 * b, c], dim=2).repeat_interleave(4, 2)  # (1, 8, 3 * 4)
+    shown = torch.tensor([1.0, 1, 0]).repeat_interleave(4)[None]
+    torch.testing.assert_close(agreement(cells, shown, 3), torch.tensor([0.6]))
+    torch.testing.assert_close(agreement(cells, torch.ones(1, 12), 3), torch.tensor([0.2]))
+    torch.testing.assert_close(agreement(cells[..., :4], shown[:, :4], 1), torch.tensor([1.0]))
+
+
+def test_a_rule_with_fewer_statistics_says_what_it_said():
+    old, statistics = Rule(6), torch.randn(5, 8)
+    old.weight, old.scale = torch.randn(6), torch.rand(6) + 0.5
+    new = Rule(8)
+    new.load_state_dict(old.state_dict())
+    torch.testing.assert_close(new(statistics), old(statistics[:, :6]))
 
 
 def test_what_differs_within_a_class_is_shrunk_and_length_stays_one():

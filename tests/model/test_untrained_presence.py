@@ -28,7 +28,7 @@ def test_queries_together_are_told_as_each_alone_and_nothing_is_fitted():
 
 def test_a_rule_knows_over_which_log_odds_a_share_of_the_shown_pairs_lies():
     rule = learned().rule(1)
-    statistics = torch.randn(400, 6)
+    statistics = torch.randn(400, 8)
     shown = statistics[:, 0] + torch.randn(400) > 0
     rule.fit(statistics, shown, torch.arange(400) % 5)
     assert abs(rule.least(0.9)) < 1e-6 and rule.least(0.5) > rule.least(0.8) > 0
