@@ -1,8 +1,8 @@
-"""What several supports teach of their class: by which channels they find each other.
+"""What the supports teach of their class: by which channels it is found in them.
 
 Each support is segmented by the prototypes of the others (leave one out), and a few steps on that
-loss change how much each channel counts, for this episode alone. One support has nobody to be found
-by and changes nothing.
+loss change how much each channel counts, for this episode alone. A support that is the only one to
+show the class is segmented by its own prototypes, for fewer steps.
 
 Words: as in `mgcl.model.matching`.
 """
@@ -14,8 +14,8 @@ from torch import Tensor
 from mgcl.model.matching import unit
 
 STEPS, RATE = 16, 0.05  # of Adam; chosen on classes that the metric was not trained on
+ALONE = 4  # steps of a single support; 3 to 8 are as good
 POOLED = 2  # cells a side that count as one: a quarter of the time
-FEWEST = 2  # supports that show the class
 
 
 def adapt(
@@ -31,22 +31,26 @@ def adapt(
         bias: likewise.
 
     Returns:
-        (B, C) factors; ones where fewer than two supports show the class.
+        (B, C) factors; ones where no support shows the class.
     """
-    several = foreground.flatten(2).any(dim=2).sum(dim=1) >= FEWEST  # (B,)
+    showing = foreground.flatten(2).any(dim=2).sum(dim=1)  # (B,)
+    steps = STEPS if bool((showing > 1).any()) else ALONE
     with torch.inference_mode(False), torch.enable_grad():
         given = (support, foreground[:, :, None], background[:, :, None])
-        cells, fg, bg = (_pooled(x.detach().clone()) for x in given)  # (B, K, C or 1, m)
+        cells, fg, bg = (_pooled(x.detach()) for x in given)  # (B, K, C or 1, m)
         scale, bias = scale.detach().clone(), bias.detach().clone()
+        squares = cells.square()
+        others = (showing > 1)[:, None, None].float()
         logs = torch.zeros(len(cells), cells.shape[2], device=cells.device, requires_grad=True)
         optimizer = torch.optim.Adam([logs], lr=RATE)
-        for _ in range(STEPS):
+        for step in range(steps):
             optimizer.zero_grad()
-            changed = unit(cells * logs.exp()[:, None, :, None], dim=2)
-            _loss(changed, fg, bg, scale, bias).backward()
+            _loss(logs.exp(), cells, squares, fg, bg, others, scale, bias).backward()
             optimizer.step()
-        factors = logs.detach().exp()
-    return torch.where(several[:, None], factors, 1.0)
+            if step + 1 == ALONE:
+                alone = logs.detach().clone()
+        factors = torch.where(showing[:, None] > 1, logs.detach(), alone).exp()
+    return torch.where(showing[:, None] > 0, factors, 1.0)
 
 
 def _pooled(x: Tensor) -> Tensor:
@@ -55,11 +59,30 @@ def _pooled(x: Tensor) -> Tensor:
     return F.avg_pool2d(x.flatten(0, 1), side).flatten(2).unflatten(0, x.shape[:2])
 
 
-def _loss(cells: Tensor, fg: Tensor, bg: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    """Cross-entropy and Dice of each support, found by the others; a sum over the episodes."""
-    sums = ((cells * share).sum(dim=3) for share in (fg, bg))  # (B, K, C)
-    P, N = (unit(of.sum(dim=1, keepdim=True) - of, dim=2) for of in sums)
-    scores = scale * torch.einsum("bkc,bkcm->bkm", P - N, cells) + bias
+def _loss(
+    factors: Tensor,
+    cells: Tensor,
+    squares: Tensor,
+    fg: Tensor,
+    bg: Tensor,
+    others: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+) -> Tensor:
+    """Cross-entropy and Dice of each support; a sum over the episodes.
+
+    The cells times `factors` (B, C) are never made: their lengths and sums are products of the
+    cells and their squares. `others` (B, 1, 1): 1 where a support is found by the others alone, 0
+    where by all.
+    """
+    B, K, C, m = cells.shape
+    flat, factors = cells.flatten(0, 1), factors[:, None]  # (B * K, C, m), (B, 1, C)
+    lengths = (factors.square()[:, None] @ squares)[:, :, 0].clamp_min(1e-16).sqrt()  # (B, K, m)
+    shares = torch.cat([fg, bg], dim=2) / lengths[:, :, None]  # (B, K, 2, m)
+    sums = (flat @ shares.flatten(0, 1).transpose(1, 2)).view(B, K, C, 2) * factors[..., None]
+    P, N = unit(sums.sum(dim=1, keepdim=True) - others[..., None] * sums, dim=2).unbind(3)
+    toward = ((P - N) * factors).expand(B, K, C).reshape(B * K, 1, C)
+    scores = scale * (toward @ flat).view(B, K, m) / lengths + bias
     p, fg, bg = scores.sigmoid(), fg[:, :, 0], bg[:, :, 0]
     entropy = -(fg * F.logsigmoid(scores) + bg * F.logsigmoid(-scores)).mean(dim=2)
     marked, shown = (p * (fg + bg)).sum(dim=2), fg.sum(dim=2)

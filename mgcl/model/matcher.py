@@ -5,11 +5,13 @@ and of its background cells), and as all its cells, each of which the query's ce
 (attention, which keeps several modes of a class). The query's own surest cells then correct the
 prototypes (self-support, Fan et al., ECCV 2022), and the map is averaged over the query's masks.
 Nothing of it is trained but, if wanted, how much each channel and each tap of the features counts;
-several supports fit that to their class (`mgcl.model.adaptation`).
+the supports fit that to their class (`mgcl.model.adaptation`).
 
 Words: B queries, K supports each, C channels, n = h*w cells of the grid of stride 16.
 """
 
+import weakref
+from collections import deque
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -156,12 +158,15 @@ class Matcher(FewShotNetwork):
         self.scale_weight = nn.Parameter(torch.tensor(10.0).log())
         self.scale_bias = nn.Parameter(torch.tensor(-1.0))
         self.thresholds = nn.ModuleDict({str(K): EpisodeThreshold() for K in FITTED_SHOTS})
+        # factors of supports by their features and labels, the latest
+        self._known: deque[tuple[list[weakref.ref[Tensor]], Tensor, Tensor]] = deque(maxlen=64)
         self.presence = Presence(sum(backbone.tap_channels[place] for place in UNTRAINED))
 
     def train(self, mode: bool = True) -> "Matcher":
         """As nn.Module's, but the backbone stays in eval mode."""
         super().train(mode)
         self.backbone.eval()
+        self._known.clear()  # the metric may change
         return self
 
     def encode(self, images: Tensor, mask_maps: Tensor) -> Encoded:
@@ -241,22 +246,35 @@ class Matcher(FewShotNetwork):
     def _match(
         self, query: Encoded, supports: Sequence[Encoded], support_labels: Tensor, place: int
     ) -> Tensor:
-        """By one metric, adapted to several supports where it is the trained one: (B, n)."""
+        """By one metric, adapted to the supports where it is the last: (B, n)."""
         labels = once(supports, support_labels)
         cells, features, *shares = side_by_side(query, supports, labels, place)
-        if place == 0 or len(supports) == 1:
+        if place != len(self.metrics) - 1:
             return match(cells, features, *shares)
-        one = all(len(s.mask_map) == 1 for s in supports)  # that serve all queries: adapted once
+        one = all(len(s.mask_map) == 1 for s in supports)  # that serve all queries
         one = one and bool((support_labels == support_labels[:1]).all())
-        grid = (supports[0].levels[place].shape[2], supports[0].levels[place].shape[3])
-        K, B = len(supports), 1 if one else len(cells)
-        factors = adapt(
-            features[:B].unflatten(2, (K, *grid)).transpose(1, 2),
-            *(share[:B].unflatten(1, (K, *grid)) for share in shares),
-            scale=self.scale_weight.exp(),
-            bias=self.scale_bias,
-        )[..., None]
+        levels = [support.levels[place] for support in supports]
+        factors = self._adapted(levels, labels[:1]) if one else None
+        if factors is None:
+            K, B, grid = len(levels), 1 if one else len(cells), levels[0].shape[2:]
+            factors = adapt(
+                features[:B].unflatten(2, (K, *grid)).transpose(1, 2),
+                *(share[:B].unflatten(1, (K, *grid)) for share in shares),
+                scale=self.scale_weight.exp(),
+                bias=self.scale_bias,
+            )[..., None]
+            if one:
+                of = [weakref.ref(level) for level in levels]
+                self._known.append((of, labels[:1].clone(), factors))
         return match(unit(cells * factors), unit(features * factors), *shares)
+
+    def _adapted(self, levels: Sequence[Tensor], labels: Tensor) -> Tensor | None:
+        """What an earlier batch of queries found of the very same supports."""
+        for of, given, factors in self._known:
+            same = len(of) == len(levels) and all(o() is x for o, x in zip(of, levels, strict=True))
+            if same and torch.equal(given, labels):
+                return factors
+        return None
 
     def score(
         self,

@@ -40,11 +40,25 @@ def test_episodes_do_not_touch_each_other_and_gradients_need_not_be_on(mode):
     assert not both.requires_grad and (both != 1).any()
 
 
-def test_one_support_that_shows_the_class_changes_nothing_however_many_do_not():
-    cells, foreground, _ = supports()
-    foreground[0, 1:] = 0
+def test_the_only_support_that_shows_the_class_finds_itself_beside_episodes_of_several():
+    cells, foreground, _ = supports(episodes=3)
+    foreground[0, 1:] = 0  # two show what is not the class
+    foreground[1] = 0
+    given = cells, foreground, 1 - foreground
+    factors = adapt(*given, scale=SCALE, bias=BIAS)
+    alone = adapt(*(x[:1] for x in given), scale=SCALE, bias=BIAS)
+    assert (alone != 1).any() and (factors[1] == 1).all() and (factors[2] != 1).any()
+    torch.testing.assert_close(factors[:1], alone)
+
+
+def test_one_support_counts_what_tells_its_class_from_the_rest():
+    _, foreground, _ = supports(shots=1, side=8)
+    foreground = F.interpolate(foreground[:, :, ::2, ::2], scale_factor=2)
+    tells = torch.where(foreground > 0, 1.0, -1.0)
+    noise = 2 * torch.randn(*tells.shape)
+    cells = F.normalize(torch.stack([tells, noise], dim=2), dim=2)
     factors = adapt(cells, foreground, 1 - foreground, scale=SCALE, bias=BIAS)
-    assert (factors[0] == 1).all() and (factors[1] != 1).any()
+    assert (factors[:, 0] > 1).all() and (factors[:, 1] < 1).all()
 
 
 def test_what_does_not_count_has_no_part():
@@ -66,4 +80,10 @@ def test_supports_that_serve_many_queries_give_what_each_query_gets_alone():
         together = network.compare(query, given, labels.expand(2, -1, -1, -1), maps[3:], (64, 64))
         repeated = [one.expand(2) for one in given]
         apart = network.compare(query, repeated, labels.expand(2, -1, -1, -1), maps[3:], (64, 64))
+        labels = 1 - labels
+        again = network.compare(query, given, labels.expand(2, -1, -1, -1), maps[3:], (64, 64))
+        repeated = [one.clone() for one in given]
+        fresh = network.compare(query, repeated, labels.expand(2, -1, -1, -1), maps[3:], (64, 64))
     torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-4)
+    assert torch.equal(again, fresh)  # other labels of the same images are adapted to anew
+    assert not torch.equal(again, together)
