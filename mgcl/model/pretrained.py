@@ -9,7 +9,14 @@ from torch import Tensor, nn
 from torchvision import models
 
 from mgcl import checkpoint
-from mgcl.model.backbone import VGG16, Backbone, EfficientNetLite0, EfficientNetLite2, ResNet
+from mgcl.model.backbone import (
+    VGG16,
+    Backbone,
+    EfficientNetLite0,
+    EfficientNetLite2,
+    Joined,
+    ResNet,
+)
 from mgcl.model.timm_backbone import PREFIX, TimmBackbone
 
 BACKBONES: dict[str, Any] = {
@@ -25,13 +32,17 @@ def build_backbone(name: str, weights: str = "imagenet") -> Backbone:
     """Build a backbone and load its weights.
 
     Args:
-        name: of `BACKBONES`, or "timm:NAME".
+        name: of `BACKBONES`, or "timm:NAME"; several with + between them are joined.
         weights: "imagenet" (of timm: what it was pretrained on), "none" (random) or the path of a
-            state dict.
+            state dict of a single backbone.
 
     Raises:
         ValueError: unknown name; weights that are missing, cannot be fetched or do not fit.
     """
+    if "+" in name:
+        if weights not in ("imagenet", "none"):
+            raise ValueError(f'model.weights of {name} can be "imagenet" or "none", not {weights}')
+        return Joined([build_backbone(part, weights) for part in name.split("+")])
     if name.startswith(PREFIX):
         found = TimmBackbone(name.removeprefix(PREFIX), pretrained=weights == "imagenet")
         if weights not in ("imagenet", "none"):

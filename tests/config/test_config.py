@@ -280,7 +280,11 @@ OTHERS = {
         "data.root": "data/own",
         "run.name": "own_lite_fold0_seed0",
     },
-    "isaid_lite_cpu": {**MATCHER, "run.name": "isaid_lite_cpu_fold0_seed0"},
+    "isaid_lite_cpu": {
+        **MATCHER,
+        "run.name": "isaid_lite_cpu_fold0_seed0",
+        "model.backbone": "efficientnet_lite0+efficientnet_lite2",
+    },
     "demo": {
         **COMMON,
         "run.name": "demo",

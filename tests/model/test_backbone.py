@@ -151,3 +151,21 @@ def test_bytes_are_normalised_by_the_backbones_own_statistics():
     with torch.no_grad():
         by_hand = backbone((image / 255 - mean) / std)
         assert all(map(torch.equal, backbone(image), by_hand))
+
+
+def test_joined_backbones_lie_side_by_side_and_count_alike():
+    joined = build_backbone("efficientnet_lite0+vgg16", "none").eval()
+    images = torch.randint(0, 255, (2, 3, 64, 96), dtype=torch.uint8)
+    with torch.inference_mode():
+        taps, levels = joined.taps(images), joined(images)
+        parts = [part.taps(images) for part in joined.parts]
+    assert tuple(tap.shape[1] for tap in taps) == joined.tap_channels
+    assert tuple(level.shape[1] for level in levels) == joined.channels
+    for tap, first, second in zip(taps, *parts, strict=True):
+        c = first.shape[1]
+        assert tap.shape[2:] == first.shape[2:]  # VGG has two finer ones
+        torch.testing.assert_close(tap[:, :c], nn.functional.normalize(first, dim=1))
+        if second.shape[2:] == first.shape[2:]:
+            torch.testing.assert_close(tap[:, c:], nn.functional.normalize(second, dim=1))
+    with pytest.raises(ValueError, match=r"model.weights of .*\+.* not own.pth"):
+        build_backbone("efficientnet_lite0+vgg16", "own.pth")
