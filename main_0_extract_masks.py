@@ -25,6 +25,7 @@ from mgcl.images.find import find_images
 from mgcl.masks.extract import Summary, extract, together
 from mgcl.masks.generator import build_generator
 from mgcl.masks.store import MaskStore, is_store
+from mgcl.workers import WorkerKilled
 
 
 def main(argv: list[str]) -> int:
@@ -49,6 +50,7 @@ def main(argv: list[str]) -> int:
         FileNotFoundError,
         MemoryError,
         DiskFullError,
+        WorkerKilled,
     ) as error:  # memory: the GPU's
         console.fail(error)
         return console.WRONG

@@ -3,17 +3,19 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from mgcl import console
+from mgcl import console, distributed
 from mgcl.files import writing_in
 from mgcl.images.read import UnreadableImage, image_size, read_image
 from mgcl.masks.generator import BatchedMaskGenerator, MaskGenerator
 from mgcl.masks.mask_map import as_mask_map
 from mgcl.masks.store import MANIFEST, MaskStore
+from mgcl.workers import in_processes, processes_for
 
 _THREADS = 4  # decode images and write maps beside the generator
 
@@ -78,8 +80,9 @@ def extract(
         with writing_in(store.root), bar:
             for problem in damaged.values():
                 tell(f"made again: {problem}")
-            readable = _readable(pool, images, list(problems), unreadable, tell)
-            made = _make(readable, images, generator, store, pool, bar.update)
+            cut = _cut(pool, images, list(problems), generator)
+            maps = _readable(cut, unreadable, tell)
+            made = _save(maps, images, store, pool, bar.update)
     return Summary(made, len(keys) - len(problems), damaged, unreadable)
 
 
@@ -95,61 +98,76 @@ def _problem(store: MaskStore, key: str, path: Path) -> str | None:
         return ""
 
 
+def _cut(
+    pool: ThreadPoolExecutor, images: Mapping[str, Path], keys: list[str], generator: MaskGenerator
+) -> Iterator[tuple[str, np.ndarray | UnreadableImage]]:
+    """Key and mask map of every image, or why it could not be read."""
+    paths = [images[key] for key in keys]
+    processes = processes_for(len(keys)) // distributed.world_size()
+    if getattr(generator, "in_processes", False) and processes > 1:
+        maps = in_processes(partial(_read_and_cut, generator), paths, processes=processes)
+        yield from zip(keys, maps, strict=True)
+        return
+    read = zip(keys, _ahead(pool, _read, paths, 2 * _THREADS), strict=True)
+    for batch in _batches(read, getattr(generator, "batch_size", 1)):
+        pictures = [image for _, image in batch if not isinstance(image, UnreadableImage)]
+        if isinstance(generator, BatchedMaskGenerator) and pictures:
+            results = iter(generator.many(pictures))
+        else:
+            results = map(generator, pictures)
+        for key, image in batch:
+            yield key, image if isinstance(image, UnreadableImage) else as_mask_map(next(results))
+
+
+def _read(path: Path) -> np.ndarray | UnreadableImage:
+    try:
+        return read_image(path)
+    except UnreadableImage as error:
+        return error
+
+
+def _read_and_cut(generator: MaskGenerator, path: Path) -> np.ndarray | UnreadableImage:
+    image = _read(path)
+    return image if isinstance(image, UnreadableImage) else as_mask_map(generator(image))
+
+
 def _readable(
-    pool: ThreadPoolExecutor,
-    images: Mapping[str, Path],
-    keys: list[str],
+    cut: Iterable[tuple[str, np.ndarray | UnreadableImage]],
     unreadable: dict[str, str],
     tell: Callable[[str], object],
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Key and image (H, W, 3), read ahead in threads; failures go into `unreadable`."""
-
-    def read(key: str) -> tuple[str, np.ndarray | UnreadableImage]:
-        try:
-            return key, read_image(images[key])
-        except UnreadableImage as error:
-            return key, error
-
-    for key, image in _ahead(pool, read, keys, 2 * _THREADS):
-        if isinstance(image, UnreadableImage):
-            unreadable[key] = str(image)
-            tell(f"left out: {image}")
+    """Key and mask map; failures go into `unreadable`."""
+    for key, found in cut:
+        if isinstance(found, UnreadableImage):
+            unreadable[key] = str(found)
+            tell(f"left out: {found}")
         else:
-            yield key, image
+            yield key, found
 
 
-def _make(
-    readable: Iterable[tuple[str, np.ndarray]],
+def _save(
+    maps: Iterable[tuple[str, np.ndarray]],
     images: Mapping[str, Path],
-    generator: MaskGenerator,
     store: MaskStore,
     pool: ThreadPoolExecutor,
     advance: Callable[[int], object],
 ) -> int:
-    """Cut and save; writing overlaps with the next cut. Returns the number of maps written."""
+    """Write; this overlaps with the next cut. Returns the number of maps written."""
     made = 0
     writes: deque[Future[None]] = deque()
     try:
-        for batch in _batches(readable, getattr(generator, "batch_size", 1)):
-            results = _cut(generator, [image for _, image in batch])
-            for (key, _), result in zip(batch, results, strict=True):
-                writes.append(pool.submit(store.save, key, as_mask_map(result), images[key]))
+        for key, mask_map in maps:
+            writes.append(pool.submit(store.save, key, mask_map, images[key]))
             while len(writes) > 4 * _THREADS:
                 writes.popleft().result()
-            advance(len(batch))
-            made += len(batch)
+            advance(1)
+            made += 1
         for write in writes:
             write.result()
     except OSError:
         pool.shutdown(cancel_futures=True)
         raise
     return made
-
-
-def _cut(generator: MaskGenerator, images: list[np.ndarray]) -> list:
-    if isinstance(generator, BatchedMaskGenerator):
-        return generator.many(images)
-    return [generator(image) for image in images]
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -17,6 +17,9 @@ class SuperpixelMaskGenerator:
     the same map, always.
     """
 
+    in_processes = True
+    """Computes on one core, and holds nothing: processes may share the images."""
+
     def __init__(
         self,
         *,

@@ -83,6 +83,21 @@ def test_three_shards_and_batches_give_the_files_of_one_run(tmp_path):
     assert contents(tmp_path / "three") == contents(tmp_path / "one")
 
 
+class BandsInProcesses(Bands):
+    in_processes = True
+
+
+def test_a_generator_that_allows_it_cuts_in_processes_and_gives_the_same_files(tmp_path):
+    images = write_images(tmp_path / "images")
+    torn = images["train/P0003"]
+    torn.write_bytes(torn.read_bytes()[:200])
+    alone, together = Bands(), BandsInProcesses()
+    expected = run(images, tmp_path / "one", alone)
+    assert run(images, tmp_path / "two", together) == expected and expected.made == 9
+    assert (alone.seen, together.seen) == (9, 0)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
 def test_a_further_run_picks_up_what_a_dead_shard_left(tmp_path):
     images = write_images(tmp_path / "images")
     run(images, tmp_path / "maps", shard=(1, 2))

@@ -1,5 +1,7 @@
 """The drawing board of the synthetic scenes: frames, canvas, colours and noise."""
 
+import functools
+import math
 from dataclasses import dataclass, field
 
 import cv2
@@ -21,14 +23,18 @@ class Frame:
 
     def pixels(self, points: np.ndarray) -> np.ndarray:
         """Unit coordinates (N, 2) -> pixels (N, 2), x to the right and y down."""
-        cos, sin = np.cos(self.angle), np.sin(self.angle)
-        turned = points @ np.array([[cos, sin], [-sin, cos]])
-        return turned * self.scale + (self.x, self.y)
+        return points @ self._turn + (self.x, self.y)
 
     def at(self, x: float, y: float, *, turn: float = 0.0, scale: float = 1.0) -> "Frame":
         """A frame inside this one, its origin at the unit coordinates (x, y)."""
-        px, py = self.pixels(np.array([[x, y]]))[0]
+        (a, b), (c, d) = self._turn.tolist()
+        px, py = x * a + y * c + self.x, x * b + y * d + self.y
         return Frame(px, py, self.scale * scale, self.angle + turn)
+
+    @functools.cached_property
+    def _turn(self) -> np.ndarray:
+        cos, sin = self.scale * math.cos(self.angle), self.scale * math.sin(self.angle)
+        return np.array([[cos, sin], [-sin, cos]])
 
 
 @dataclass
@@ -72,11 +78,12 @@ class Canvas:
 
     def share_taken(self, points: np.ndarray) -> float:
         """Share of a polygon that is taken or outside the scene."""
-        wanted = np.zeros_like(self.taken)
-        cv2.fillPoly(wanted, [_fixed(points)], 1, cv2.LINE_8, _SHIFT)
-        inside = max(int(np.count_nonzero(wanted)), 1)
+        (left, top), part = _around(points, self.taken)
+        wanted = np.zeros_like(part)
+        cv2.fillPoly(wanted, [_fixed(points - (left, top))], 1, cv2.LINE_8, _SHIFT)
+        inside = max(cv2.countNonZero(wanted), 1) if wanted.size else 1
         outside = 1 - inside / max(cv2.contourArea(points.astype(np.float32)), 1.0)
-        return max(outside, 0.0) + int(np.count_nonzero(wanted & self.taken)) / inside
+        return max(outside, 0.0) + int(np.count_nonzero(wanted & part)) / inside
 
     def shadow(self, points: np.ndarray, height: float, strength: float = 0.5) -> None:
         """Darken where a convex body with this outline and height throws its shadow.
@@ -86,9 +93,7 @@ class Canvas:
         offset = self.sun * height
         moved = np.concatenate([points, points + offset / 2, points + offset])
         hull = cv2.convexHull(moved.astype(np.float32))[:, 0]
-        left, top = np.maximum(np.floor(hull.min(0)).astype(int) - 1, 0)
-        right, bottom = np.ceil(hull.max(0)).astype(int) + 2
-        part = self.image[top:bottom, left:right]
+        (left, top), part = _around(hull, self.image)
         if part.size:
             dark = np.zeros(part.shape[:2], np.uint8)
             cv2.fillPoly(dark, [_fixed(hull - (left, top))], 255, cv2.LINE_AA, _SHIFT)
@@ -120,9 +125,8 @@ def noise(rng: np.random.Generator, size: int, coarse: float, *, stretch: float 
 def fractal(rng: np.random.Generator, size: int, *, stretch: float = 1) -> np.ndarray:
     """Sum of noises from coarse to fine, (size, size) float32, about unit variance."""
     parts = [(0.5, 0.4), (0.15, 0.4), (0.05, 0.35), (0.02, 0.35)]
-    return np.sum(
-        [weight * noise(rng, size, coarse, stretch=stretch) for coarse, weight in parts], axis=0
-    )
+    noises = (weight * noise(rng, size, coarse, stretch=stretch) for coarse, weight in parts)
+    return sum(noises, start=np.zeros((size, size), np.float32))
 
 
 def vary(rng: np.random.Generator, colour: Colour, spread: float = 14) -> Colour:
@@ -142,6 +146,13 @@ def blob(rng: np.random.Generator, corners: int, rough: float) -> np.ndarray:
     angles = np.linspace(0, 2 * np.pi, corners, endpoint=False)
     radius = 1 + rng.normal(0, rough, corners)
     return np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius[:, None]
+
+
+def _around(points: np.ndarray, picture: np.ndarray) -> tuple[tuple[int, int], np.ndarray]:
+    """The part of a picture (S, S, ...) around a polygon, a view, and its corner (x, y) there."""
+    left, top = (max(int(least) - 1, 0) for least in np.floor(points.min(0)))
+    right, bottom = (max(int(most) + 2, 0) for most in np.ceil(points.max(0)))
+    return (left, top), picture[top:bottom, left:right]
 
 
 def _fixed(points: np.ndarray) -> np.ndarray:

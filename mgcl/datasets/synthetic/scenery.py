@@ -26,12 +26,15 @@ def ground(
 ) -> np.ndarray:
     """A picture (size, size, 3) uint8 that blends two colours by fractal noise, with grain."""
     first, second = (np.asarray(vary(rng, c), np.float32) for c in colours)
-    blend = np.clip(0.5 + 0.5 * fractal(rng, size, stretch=stretch), 0, 1)[:, :, None]
-    picture = first + (second - first) * blend
-    picture += contrast * rng.standard_normal((size, size, 1), np.float32)
-    if stretch != 1:
-        picture = _turn(picture, float(rng.uniform(0, 360)))
-    return np.clip(picture, 0, 255).astype(np.uint8)
+    blend = np.clip(0.5 + 0.5 * fractal(rng, size, stretch=stretch), 0, 1)
+    grain = contrast * rng.standard_normal((size, size), np.float32)
+    degrees = float(rng.uniform(0, 360)) if stretch != 1 else 0.0
+    planes = []
+    for a, b in zip(first, second, strict=True):  # plane by plane: numpy is slow on rows of three
+        plane = a + (b - a) * blend
+        plane += grain
+        planes.append(_as_bytes(_turn(plane, degrees) if degrees else plane))
+    return cv2.merge(planes)
 
 
 def grass(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -100,7 +103,7 @@ def crops(rng: np.random.Generator, size: int) -> np.ndarray:
             wave = np.sin(
                 (columns * np.cos(turn) + rows * np.sin(turn)) * rng.uniform(0.5, 1.3) * 256 / size
             )
-            parcel = cv2.add(parcel, (wave * rng.uniform(2, 9))[:, :, None].repeat(3, 2), dtype=0)
+            parcel = cv2.add(parcel, cv2.merge([wave * rng.uniform(2, 9)] * 3), dtype=0)
             corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
             board.texture(middle.pixels(corners), parcel)
     return board.image
@@ -160,13 +163,23 @@ def finish(canvas: Canvas) -> np.ndarray:
     """The camera: weathering, light, colour cast, blur and noise; (S, S, 3) uint8."""
     rng, size = canvas.rng, canvas.size
     light = 1 + 0.035 * noise(rng, size, 0.02) + 0.05 * noise(rng, size, 0.3)
-    cast = rng.uniform(0.9, 1.1) * rng.uniform(0.94, 1.06, 3)
-    picture: np.ndarray = canvas.image * (light[:, :, None] * cast.astype(np.float32))
-    picture = (picture - 118.0) * rng.uniform(0.8, 1.15) + 118 + rng.uniform(-12, 12)
-    if rng.random() < 0.6:
-        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.35, 0.8) * size / 256)
-    picture += rng.uniform(1.5, 5) * rng.standard_normal((size, size, 1), np.float32)
-    return np.clip(picture, 0, 255).astype(np.uint8)
+    cast = (rng.uniform(0.9, 1.1) * rng.uniform(0.94, 1.06, 3)).astype(np.float32)
+    contrast, brightness = rng.uniform(0.8, 1.15), rng.uniform(-12, 12)
+    blur = rng.uniform(0.35, 0.8) * size / 256 if rng.random() < 0.6 else 0.0
+    grain = rng.uniform(1.5, 5) * rng.standard_normal((size, size), np.float32)
+    planes = []
+    for plane, tint in zip(cv2.split(canvas.image), cast, strict=True):
+        lit = plane * (light * tint)
+        lit -= 118
+        lit *= contrast
+        lit += 118
+        lit += brightness
+        planes.append(_as_bytes((cv2.GaussianBlur(lit, (0, 0), blur) if blur else lit) + grain))
+    return cv2.merge(planes)
+
+
+def _as_bytes(plane: np.ndarray) -> np.ndarray:
+    return np.clip(plane, 0, 255).astype(np.uint8)
 
 
 def _turn(picture: np.ndarray, degrees: float) -> np.ndarray:
