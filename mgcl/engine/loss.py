@@ -39,15 +39,15 @@ def segmentation_loss(
         whole: the batch that these images are a part of; left out: they are all of it.
     """
     of_pixels, of_images = whole or Whole((target != 255).sum(), torch.tensor(len(target)))
-    # By pixels (N, 2), (N,): on CUDA the kernel for pictures has no deterministic form.
-    pixels = logits.movedim(1, -1).flatten(0, 2)  # (B*H*W, 2)
-    labels = target.long().flatten()
-    loss = F.cross_entropy(pixels, labels, ignore_index=255, reduction="sum") / of_pixels
+    # Of two classes the margin says all: in a third of the time of a softmax over rows of two.
+    margin = logits[:, 1] - logits[:, 0]  # (B, H, W)
+    valid = (target != 255).to(margin.dtype)
+    foreground = (target == 1).to(margin.dtype)
+    entropy = F.binary_cross_entropy_with_logits(margin, foreground, valid, reduction="sum")
+    loss = entropy / of_pixels
     if kind == "ce":
         return loss
-    valid = target != 255
-    probability = logits.softmax(dim=1)[:, 1] * valid
-    foreground = (target == 1).to(probability.dtype)
+    probability = margin.sigmoid() * valid
     overlap = (probability * foreground).sum(dim=(1, 2))
     size = (probability + foreground).sum(dim=(1, 2))
     return loss + (1 - (2 * overlap + 1) / (size + 1)).sum() / of_images

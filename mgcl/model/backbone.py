@@ -14,7 +14,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision import models
 
 
 class Backbone(nn.Module):
@@ -132,61 +131,6 @@ def conv_norm(
     weight = conv.weight * scale[:, None, None, None]
     around: Any = conv.padding if padding is None else padding
     return F.conv2d(x, weight, shift, conv.stride, around, conv.dilation, conv.groups)
-
-
-class Bottleneck(models.resnet.Bottleneck):
-    """torchvision's block with its norms taken up by the convolutions."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, C', h / stride, w / stride)."""
-        y = conv_norm(x, self.conv1, self.bn1).relu_()
-        y = conv_norm(y, self.conv2, self.bn2).relu_()
-        y = conv_norm(y, self.conv3, self.bn3)
-        if self.downsample is not None:
-            x = conv_norm(x, *self.downsample)
-        return y.add_(x).relu_()
-
-
-class ResNet(Backbone, models.ResNet):
-    """ResNet-50 or -101: the outputs of layer2, layer3, layer4."""
-
-    channels = (512, 1024, 2048)
-    conv1: nn.Conv2d
-    bn1: nn.BatchNorm2d
-    maxpool: nn.Module
-    layer1: nn.Module
-    layer2: nn.Module
-    layer3: nn.Sequential
-    layer4: nn.Sequential
-
-    def __init__(self, blocks: list[int]) -> None:
-        """`blocks`: bottleneck blocks in each of the four layers."""
-        super().__init__(Bottleneck, blocks)
-        del self.fc
-
-    def outputs(self, images: Tensor) -> list[Tensor]:
-        """Of layer2, of the last two blocks of layer3, and of layer4."""
-        x = self.maxpool(conv_norm(images, self.conv1, self.bn1).relu_())
-        x8 = self.layer2(self.layer1(x))
-        before16, x16 = run_through(self.layer3, x8)
-        return [x8, before16, x16, *run_through(self.layer4, x16)]
-
-
-class VGG16(Backbone):
-    """VGG16: the third, fourth and fifth max-pool."""
-
-    channels = (256, 512, 512)
-
-    def __init__(self) -> None:
-        """Untrained."""
-        super().__init__()
-        self.features = models.vgg16().features
-
-    def outputs(self, images: Tensor) -> list[Tensor]:
-        """Of the third max-pool; of the fourth and fifth, each after what it pools."""
-        x8 = self.features[:17](images)
-        before16, x16 = run_through(self.features[17:24], x8)
-        return [x8, before16, x16, *run_through(self.features[24:], x16)]
 
 
 class EfficientNetLite(Backbone):

@@ -1,28 +1,27 @@
 """Backbones with their weights: ImageNet's, those of a file, or none."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
-from torchvision import models
 
 from mgcl import checkpoint
-from mgcl.model.backbone import (
-    VGG16,
-    Backbone,
-    EfficientNetLite0,
-    EfficientNetLite2,
-    Joined,
-    ResNet,
-)
+from mgcl.model.backbone import Backbone, EfficientNetLite0, EfficientNetLite2, Joined
 from mgcl.model.timm_backbone import PREFIX, TimmBackbone
 
-BACKBONES: dict[str, Any] = {
-    "resnet50": lambda: ResNet([3, 4, 6, 3]),
-    "resnet101": lambda: ResNet([3, 4, 23, 3]),
-    "vgg16": VGG16,
+
+def _of_torchvision(name: str) -> Backbone:
+    from mgcl.model import torchvision_backbones
+
+    return torchvision_backbones.build(name)
+
+
+BACKBONES: dict[str, Callable[[], Backbone]] = {
+    "resnet50": lambda: _of_torchvision("resnet50"),
+    "resnet101": lambda: _of_torchvision("resnet101"),
+    "vgg16": lambda: _of_torchvision("vgg16"),
     "efficientnet_lite0": EfficientNetLite0,
     "efficientnet_lite2": EfficientNetLite2,
 }
@@ -50,7 +49,7 @@ def build_backbone(name: str, weights: str = "imagenet") -> Backbone:
         return found
     if name not in BACKBONES:
         raise ValueError(f"unknown backbone {name!r}: one of {', '.join(BACKBONES)}, {PREFIX}NAME")
-    backbone: Backbone = BACKBONES[name]()
+    backbone = BACKBONES[name]()
     if weights == "imagenet":
         _load(backbone, _imagenet_weights(name), f"ImageNet weights of {name}")
     elif weights != "none":
@@ -61,11 +60,9 @@ def build_backbone(name: str, weights: str = "imagenet") -> Backbone:
 def _imagenet_weights(name: str) -> dict[str, Tensor]:
     if name.startswith("efficientnet"):
         return _read(_lite_file(name))
-    published = {
-        "resnet50": models.ResNet50_Weights.IMAGENET1K_V1,
-        "resnet101": models.ResNet101_Weights.IMAGENET1K_V1,
-        "vgg16": models.VGG16_Weights.IMAGENET1K_V1,
-    }[name]
+    from mgcl.model.torchvision_backbones import WEIGHTS
+
+    published = WEIGHTS[name]
     try:
         return dict(published.get_state_dict(progress=True, check_hash=True))
     except (URLError, OSError, RuntimeError) as error:

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from mgcl.model.backbone import Backbone, Bottleneck
+from mgcl.model.backbone import Backbone
 from mgcl.model.network import MGCL, SegmentationHead, aggregate_shots, build_model
 from mgcl.model.pretrained import build_backbone
+from mgcl.model.torchvision_backbones import Bottleneck
 from tests import oracle
 
 
