@@ -10,6 +10,8 @@ from mgcl.engine.forward import EncodedEpisodes, Setup
 from mgcl.model.matcher import Matcher
 
 EVERY = 2  # pixels of map and label between those that the best threshold is found on
+TRIED = tuple(step / 100 for step in range(-10, 50))  # as one threshold of all episodes
+LEANING = {1: 0.5}  # to that one, by the supports; found best on classes that were left out
 
 
 @torch.inference_mode()
@@ -17,6 +19,9 @@ def fit_threshold(
     network: Matcher, episodes: Iterable[EncodedEpisodes], *, shots: int, setup: Setup
 ) -> None:
     """Regress the threshold of an episode from its map, on episodes of the training classes.
+
+    What one support's map looks like says less than several supports': there the threshold is the
+    mean of what is regressed and of the one that is best for all episodes.
 
     Args:
         network: on the device.
@@ -31,12 +36,45 @@ def fit_threshold(
         given = setup.target(labels.supports)
         scores, statistics = network.score(query, supports, given, query.mask_map, (H, W))
         best, reached = best_thresholds(scores, labels.query)
-        found.append((statistics.cpu(), best.cpu(), reached.cpu()))
+        row = (statistics, best, reached, *overlaps(scores, labels.query), labels.class_ids)
+        found.append(tuple(part.cpu() for part in row))
     found = [row for rows in distributed.gather(found) for row in rows]  # all have the same
-    statistics, best, reached = (
+    statistics, best, reached, hits, union, class_ids = (
         torch.cat(part).to(setup.device) for part in zip(*found, strict=True)
     )
-    network.threshold_of(shots).fit(statistics, best, reached)
+    threshold = network.threshold_of(shots)
+    threshold.fit(statistics, best, reached)
+    threshold.lean(best_of_all(hits, union, class_ids), LEANING.get(shots, 0.0))
+
+
+def overlaps(scores: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """Intersection and union of each map with its label at each of T `TRIED`: (B, T) each.
+
+    Args:
+        scores: (B, H, W).
+        label: (B, H, W) in {0, 1, 255}.
+    """
+    values = scores[:, ::EVERY, ::EVERY].flatten(1)
+    target = label[:, ::EVERY, ::EVERY].flatten(1)
+    place = torch.bucketize(values, values.new_tensor(TRIED))  # thresholds that a value is over
+    kinds = torch.stack([target == 1, target != 255], dim=1).float()  # (B, 2, pixels)
+    counted = kinds.new_zeros(len(values), 2, len(TRIED) + 1)
+    counted.scatter_add_(2, place[:, None].expand_as(kinds), kinds)
+    hits, marked = counted.flip(2).cumsum(dim=2).flip(2)[:, :, 1:].unbind(1)
+    return hits, marked + kinds[:, 0].sum(dim=1, keepdim=True) - hits
+
+
+def best_of_all(hits: Tensor, union: Tensor, class_ids: Tensor) -> float:
+    """The one of `TRIED` with the best mean of the classes' IoUs.
+
+    Args:
+        hits: (N, T) intersections of N episodes.
+        union: (N, T).
+        class_ids: (N,).
+    """
+    each = [class_ids == class_id for class_id in class_ids.unique()]
+    ious = torch.stack([hits[of].sum(dim=0) / union[of].sum(dim=0).clamp_min(1) for of in each])
+    return TRIED[int(ious.mean(dim=0).argmax())]
 
 
 def best_thresholds(scores: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:

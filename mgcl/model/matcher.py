@@ -133,6 +133,11 @@ class EpisodeThreshold(nn.Module):
         solved = torch.linalg.solve(weighted.T @ z + penalty, weighted.T @ best.double())
         self.weight, self.bias = solved[:-1].to(self.mean), solved[-1].to(self.mean)
 
+    def lean(self, common: float, share: float) -> None:
+        """Draw every episode's threshold to one number, by a share of the way."""
+        self.weight *= 1 - share
+        self.bias += share * (common - self.bias)
+
 
 class Matcher(FewShotNetwork):
     """Frozen features matched by one or two metrics, whose scores several supports average."""

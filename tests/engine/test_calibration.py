@@ -66,6 +66,33 @@ def test_the_best_threshold_is_what_trying_them_all_finds():
         torch.testing.assert_close(iou, reached[i])
 
 
+def test_one_threshold_of_all_is_what_trying_them_on_every_class_finds():
+    torch.manual_seed(0)
+    scores, class_ids = 0.2 * torch.randn(6, 16, 16), torch.tensor([3, 3, 3, 7, 7, 7])
+    label = (scores + 0.1 * torch.randn(6, 16, 16) > 0.123).to(torch.uint8)
+    label[:, 4] = 255
+    found = calibration.best_of_all(*calibration.overlaps(scores, label), class_ids)
+    values, target = scores[:, ::2, ::2], label[:, ::2, ::2]
+    tried = {}
+    for t in calibration.TRIED:
+        ious = []
+        for of in (class_ids == 3, class_ids == 7):
+            marked, counts = values[of] > t, target[of] != 255
+            hits = (marked & (target[of] == 1)).sum()
+            ious.append(float(hits / ((marked & counts) | (target[of] == 1)).sum()))
+        tried[t] = sum(ious) / 2
+    assert found == max(tried, key=lambda t: tried[t])
+
+
+def test_a_threshold_leans_by_a_share_of_the_way():
+    torch.manual_seed(0)
+    threshold, x = EpisodeThreshold(), torch.randn(40, 8)
+    threshold.fit(x, 0.1 + 0.05 * x[:, 2], torch.ones(40))
+    before = threshold(x)
+    threshold.lean(0.3, 0.25)
+    torch.testing.assert_close(threshold(x), 0.75 * before + 0.25 * 0.3)
+
+
 def test_the_threshold_is_regressed_with_weights_and_starts_as_a_number():
     torch.manual_seed(0)
     threshold = EpisodeThreshold(0.25)
