@@ -118,6 +118,7 @@ def _segment(words: argparse.Namespace) -> int:
                 finder,
                 scale.query,
                 style.thresholds,
+                known=[given.image for given in supports.all_given()],
                 bands=words.bands,
                 maps=maps,
                 on_windows=bar.update,

@@ -71,8 +71,8 @@ def load_network(
     from mgcl.masks.generator import build_generator
     from mgcl.model.untrained_presence import UntrainedPresence
 
-    if isinstance(threshold, float | int) and not 0 <= threshold < 1:
-        raise ValueError(f"threshold {threshold}: a probability from 0 to below 1")
+    if isinstance(threshold, float | int) and not 0 < threshold < 1:
+        raise ValueError(f"threshold {threshold}: a probability between 0 and 1")
     constants = load(["--config", str(config)]) if config else None
     said: Any = {}
     model: FewShotNetwork

@@ -109,8 +109,8 @@ def check_windows(window: int | None, overlap: float) -> None:
 
 
 def _threshold(word: str) -> float | str:
-    if word != "calibrated" and not 0 <= float(word) < 1:
-        raise argparse.ArgumentTypeError(f"{word}: a probability from 0 to below 1, or calibrated")
+    if word != "calibrated" and not 0 < float(word) < 1:
+        raise argparse.ArgumentTypeError(f"{word}: a probability between 0 and 1, or calibrated")
     return word if word == "calibrated" else float(word)
 
 

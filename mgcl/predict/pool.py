@@ -8,7 +8,7 @@ it. How many, how sure and how they count was chosen on held-out classes (docs/p
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,11 +56,21 @@ class Look:
         window: Callable[[Raster], int],
         thresholds: Sequence[float],
         *,
+        known: Collection[Path] = (),
         bands: tuple[int, ...] | None = None,
         maps: StoredMaps | None = None,
         on_windows: Callable[[int], object] = lambda count: None,
     ) -> None:
         """Nothing is computed yet; arguments as those of `Run`.
+
+        Args:
+            finder: with the supports.
+            window: side of a window in an image, pixels.
+            thresholds: of the classes.
+            known: images of the supports: one of a single window has nothing more to say.
+            bands: of the images.
+            maps: mask maps made beforehand.
+            on_windows: called with numbers of windows as they are finished.
 
         Raises:
             ValueError: the network does not tell whether a class is there.
@@ -72,6 +82,7 @@ class Look:
             )
         self.finder, self.window, self.thresholds = finder, window, thresholds
         self.bands, self.maps, self.on_windows = bands, maps, on_windows
+        self.known = {path.resolve() for path in known}
 
     def all(self, queries: Mapping[str, Path]) -> dict[str, list[Taken]]:
         """The surest windows of each class, the surest first; of equals those that come first."""
@@ -91,6 +102,8 @@ class Look:
         with open_raster(path, self.bands) as raster:
             side = self.window(raster)
             check_memory(self.finder, raster, side)
+            if path.resolve() in self.known and max(raster.height, raster.width) <= side:
+                return
             whole = self.maps.load(path) if self.maps else None
             tops, lefts = (windows.starts(n, side, 0) for n in (raster.height, raster.width))
             places = list(product(tops, lefts))

@@ -96,6 +96,17 @@ def test_predict_reads_what_the_page_writes(project, capsys):
     assert found.constants == {"window": 256, "threshold": 0.5}
 
 
+def test_a_threshold_that_a_class_was_given_by_hand_stays_in_the_file(project):
+    ship = project.add_class("ship", "#ff0000").number
+    project.mark("a.png", SIZE, (0, 0), square(), ship)
+    file = project.folder / "project.toml"
+    file.write_text(file.read_text().replace('name = "ship"', 'name = "ship"\nthreshold = 0.8'))
+    new = again(project)
+    new.mark("sub/b.png", SIZE, (0, 0), square(), ship)
+    assert read_supports(file).thresholds(["ship", "other"], 0.5) == (0.8, 0.5)
+    new.close()
+
+
 def test_killed_between_label_and_file_nothing_is_lost(project):
     number = project.add_class("ship").number
     before = (project.folder / "project.toml").read_bytes()

@@ -93,6 +93,13 @@ def test_a_network_that_does_not_tell_takes_nothing_in():
         Look(made, lambda raster: SIDE, [0.5])
 
 
+def test_a_support_among_the_images_is_not_taken_in_again(folder, tmp_path):
+    line = ["--support", folder / "support.png", folder / "label.png", "--window", 384, "--pool"]
+    line += ["--query", folder / "support.png", "--to", tmp_path, "--device", "cpu"]
+    assert main([str(word) for word in line]) == 0
+    assert json.loads((tmp_path / "predict.json").read_text())["pool"] == {"found": []}
+
+
 def test_without_presence_there_is_nothing_to_decide(folder, tmp_path, capsys):
     assert run(folder, tmp_path, "--pool", "--keep-present", 1) == 2
     assert "--keep-present 1 leaves out" in capsys.readouterr().err

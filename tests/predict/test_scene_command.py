@@ -137,6 +137,7 @@ WRONG = {
     "give one or three of 1 to 3": ["--bands", "9,1,2"],
     "an area, 0 or more": ["--min-area", "-3"],
     "a probability from 0 to 1": ["--min-score", "7"],
+    "a probability between 0 and 1": ["--threshold", "0"],
     "no such file: /": ["--support", "a.png", "no/such.png"],
     "none for the matcher": ["--checkpoint", "no/such.pt"],
 }
