@@ -8,6 +8,7 @@ it. How many, how sure and how they count was chosen on held-out classes (docs/p
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -15,7 +16,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mgcl import distributed
 from mgcl.files import atomic_write
 from mgcl.images import windows
 from mgcl.images.base import Raster
@@ -32,6 +32,7 @@ from mgcl.predict.support import Example, make_mask_maps
 MOST = 5  # windows of a class that are taken in
 SURE = 0.3  # of the windows that show a class, the share that is as sure
 CLEAR = 0.5  # log-odds over the threshold from which a pixel counts as the class
+PAUSE = 0.2  # seconds between two looks for what the first part took in
 SHARE = 0.05  # of a window's pixels, the likeliest, whose mean is over the threshold
 
 
@@ -168,7 +169,7 @@ def choose(
         queries: of all parts.
         look: with the supports.
         share: (i, n): this process makes the i-th of n parts.
-        apart: the parts were started one by one, and do not wait for each other.
+        apart: the parts were started one by one: none waits for another.
 
     Returns:
         the windows of each class, and how many queries' results were deleted.
@@ -178,9 +179,10 @@ def choose(
     """
     path, key = results.folder / WORK / "pool.npz", _key(facts, queries)
     first = share[0] == 0
-    if not first and not apart:
-        distributed.gather(None)  # until the first part has looked
     pool = _load(path, key)
+    while pool is None and not first and not apart:  # where the first part fails, torchrun ends all
+        time.sleep(PAUSE)
+        pool = _load(path, key)
     if pool is None and not first:
         raise ValueError(
             f"--pool: nobody has looked at all images yet: start --shard 0/{share[1]} first, and "
@@ -197,8 +199,6 @@ def choose(
     deleted = results.begin(facts)
     if first:
         _save(path, key, pool)
-        if not apart:
-            distributed.gather(None)
     return pool, deleted
 
 

@@ -12,7 +12,8 @@ from mgcl.model.matcher import Matcher
 from mgcl.model.untrained_presence import UntrainedPresence
 from mgcl.predict.command import main
 from mgcl.predict.finder import Finder
-from mgcl.predict.pool import MOST, Look
+from mgcl.predict.pool import MOST, Look, choose
+from mgcl.predict.results import Results
 from mgcl.predict.support import cut_example
 from tests.engine.test_calibration import Colours
 from tests.model.test_network import tiny_networks
@@ -105,21 +106,44 @@ def test_without_presence_there_is_nothing_to_decide(folder, tmp_path, capsys):
     assert "--keep-present 1 leaves out" in capsys.readouterr().err
 
 
-def test_of_each_class_the_surest_windows_are_taken_in_whatever_the_batches(tmp_path):
+def tiny_look(batch_size: int = 8) -> Look:
     network = Matcher(Colours())
     network.presence = UntrainedPresence()
+    made = Finder(network, GENERATOR, image_size=SIDE, setup=SETUP, batch_size=batch_size)
+    made.learn(
+        {str(k): [cut_example(picture(k), label(k), None, SIDE, GENERATOR)] for k in range(2)}
+    )
+    return Look(made, lambda raster: SIDE, [0.1, 0.1])
+
+
+@pytest.fixture()
+def queries(tmp_path) -> dict[str, Path]:
     Image.fromarray(picture(9, 3 * SIDE, 4 * SIDE)).save(tmp_path / "a.png")
-    pools = []
-    for size in (1, 8):
-        made = Finder(network, GENERATOR, image_size=SIDE, setup=SETUP, batch_size=size)
-        made.learn(
-            {str(k): [cut_example(picture(k), label(k), None, SIDE, GENERATOR)] for k in range(2)}
-        )
-        look = Look(made, lambda raster: SIDE, [0.1, 0.1])
-        pools.append(look.all({"a": tmp_path / "a.png", "no": tmp_path / "no.png"}))
-    assert [list(pool) for pool in pools] == [["0", "1"]] * 2
-    for one, other in zip(*(pool.values() for pool in pools), strict=True):
-        assert [t.corner for t in one] == [t.corner for t in other]
-        assert all(
-            (t.example.label == u.example.label).all() for t, u in zip(one, other, strict=True)
-        )
+    return {"a": tmp_path / "a.png", "no": tmp_path / "no.png"}
+
+
+def test_of_each_class_the_surest_windows_are_taken_in_whatever_the_batches(queries):
+    one, other = (tiny_look(size).all(queries) for size in (1, 8))
+    assert list(one) == list(other) == ["0", "1"] and any(one.values())
+    for name in one:
+        assert [t.corner for t in one[name]] == [t.corner for t in other[name]]
+        for t, u in zip(one[name], other[name], strict=True):
+            assert (t.example.label == u.example.label).all()
+
+
+def test_processes_of_one_launcher_wait_for_the_first(queries, tmp_path, monkeypatch):
+    look, facts = tiny_look(), {"weights": 1}
+
+    def part(number: int) -> tuple[dict, dict]:
+        mine = dict(facts)
+        results = Results(tmp_path / "out")
+        return choose(results, mine, queries, look, (number, 2), apart=False)[0], mine
+
+    looked: list[tuple[dict, dict]] = []
+    monkeypatch.setattr("mgcl.predict.pool.time.sleep", lambda seconds: looked.append(part(0)))
+    pool, known = part(1)
+    assert len(looked) == 1 and known == looked[0][1] and any(known["pool"].values())
+    for name, taken in pool.items():
+        for t, u in zip(taken, looked[0][0][name], strict=True):
+            assert t[:3] == u[:3]
+            assert all((x == y).all() for x, y in zip(t.example, u.example, strict=True))
