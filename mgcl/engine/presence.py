@@ -177,7 +177,7 @@ def set_statistics(presence: Presence, pool: Pool, pairs: PairSet) -> Tensor:
     shares = pool.shares[pairs.supports].to(cells)  # (K, L, n)
     foreground = shares[:, pairs.place]
     background = shares.sum(dim=1) + pool.plain[pairs.supports].to(cells) - foreground
-    return pair_statistics(
+    statistics, _ = pair_statistics(
         query,
         support.transpose(0, 1).flatten(1)[None],  # (K, C, n) -> (1, C, K*n)
         foreground.flatten()[None],
@@ -185,3 +185,4 @@ def set_statistics(presence: Presence, pool: Pool, pairs: PairSet) -> Tensor:
         known,
         len(pairs.supports),
     )
+    return statistics

@@ -41,6 +41,7 @@ SPREAD = 0.005  # of all within-class variance: an axis with as much is shrunk b
 CLASSES, GROUND = 64, 32  # known things that the query's cells may be instead
 FEW = 0.02  # of an image's cells say whether a known class is there
 STATISTICS = 8
+LEAD = (10.0, 1.5)  # log-odds of a cell by its lead: slope, and what it has to make up for
 KEPT = 0.9  # of the images that show the class lie above 0
 QUANTILES = tuple(number / 20 for number in range(1, 20))  # of shown pairs that a rule knows
 RIDGE = 30.0  # penalty of squared weights, beside the sum of all pairs' losses
@@ -200,8 +201,22 @@ class Presence(nn.Module):
         self, query: Encoded, supports: Sequence[Encoded], support_labels: Tensor
     ) -> Tensor:
         """Of each query by itself: -> (B,); arguments as those of `statistics`."""
-        found = self.statistics(query, supports, support_labels)
-        return self.rule(count_shots(support_labels))(found)
+        return self.told(query, supports, support_labels)[0]
+
+    def told(
+        self, query: Encoded, supports: Sequence[Encoded], support_labels: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Of each query, and what speaks for each of its cells; arguments as of `statistics`.
+
+        Returns:
+            (B,), and (B, 1, h, w) log-odds, to be added to those of a map that knows of nothing
+            else, or None: it knows of nothing else either.
+        """
+        found, lead = self.statistics(query, supports, support_labels)
+        if lead is not None:
+            grid = (query.levels[0].shape[2], query.levels[0].shape[3])
+            lead = (LEAD[0] * lead + LEAD[1]).unflatten(1, (1, *grid))
+        return self.rule(count_shots(support_labels))(found), lead
 
     def rule(self, shots: int) -> "Rule":
         """What makes log-odds of the statistics: that of the nearest number of supports."""
@@ -211,7 +226,7 @@ class Presence(nn.Module):
 
     def statistics(
         self, query: Encoded, supports: Sequence[Encoded], support_labels: Tensor
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor | None]:
         """What the log-odds are told from.
 
         Args:
@@ -221,7 +236,7 @@ class Presence(nn.Module):
             support_labels: (B, K, H, W) integers, 1 = class, 0 = background, else neither.
 
         Returns:
-            (B, S).
+            (B, S), and the cells' lead, as of `pair_statistics`, or None.
         """
         seen = [self._in_metric(support) for support in supports]
         labels = once(supports, support_labels)
@@ -246,7 +261,7 @@ def pair_statistics(
     background: Tensor,
     known: Known,
     shots: int = 1,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """Eight numbers of each query and its supports, in the metric.
 
     Args:
@@ -258,7 +273,7 @@ def pair_statistics(
         shots: how many supports lie side by side.
 
     Returns:
-        (B, 8).
+        (B, 8), and (B, n): how much nearer each cell is to the class than to anything known.
     """
     prototypes = support_prototypes(support, foreground, background)
     P, N = (p.expand(query.shape[:2]) for p in prototypes)
@@ -268,8 +283,8 @@ def pair_statistics(
     nearest = likeness_to_sure(query, support, sure_cells(foreground, background)[0]).amax(dim=1)
     instead = torch.einsum("kc,bcn->bkn", known.classes, query)
     ground = torch.einsum("kc,bcn->bkn", known.ground, query).amax(dim=1)
-    beyond = likeness - instead.amax(dim=1).maximum(ground)  # of each cell than to anything known
-    return torch.stack(
+    lead = likeness - instead.amax(dim=1).maximum(ground)
+    statistics = torch.stack(
         [
             top(likeness, SELF_FOREGROUND) - top(instead, FEW).amax(dim=1),
             top(nearest, SELF_FOREGROUND),
@@ -277,11 +292,12 @@ def pair_statistics(
             (found * unit(query.mean(dim=2))).sum(dim=1),  # low: what is found stands out
             (rest * N).sum(dim=1),  # whether the surroundings are alike
             margin.std(dim=1),
-            top(beyond, SELF_FOREGROUND),
+            top(lead, SELF_FOREGROUND),
             agreement(support, foreground, shots).expand(len(query)),
         ],
         dim=1,
     )
+    return statistics, lead
 
 
 def agreement(support: Tensor, foreground: Tensor, shots: int) -> Tensor:

@@ -71,7 +71,7 @@ class UntrainedPresence(Presence):
 
     def statistics(
         self, query: Encoded, supports: Sequence[Encoded], support_labels: Tensor
-    ) -> Tensor:
+    ) -> tuple[Tensor, None]:
         """(B, S), arguments as those of `Presence.statistics`."""
         labels = once(supports, support_labels)
         cells, support, foreground, background = side_by_side(query, supports, labels, 0)
@@ -87,7 +87,7 @@ class UntrainedPresence(Presence):
         alike = likeness_to_sure(cells, support, sure)  # (B, sure cells, n)
         refound = alike.amax(dim=2)
         counts = refound > -1
-        return torch.stack(
+        statistics = torch.stack(
             [
                 (refound * counts).sum(dim=1) / counts.sum(dim=1),
                 (rest * P).sum(dim=1),
@@ -98,3 +98,4 @@ class UntrainedPresence(Presence):
             ],
             dim=1,
         )
+        return statistics, None

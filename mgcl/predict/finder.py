@@ -18,7 +18,7 @@ from mgcl.images.resize import resize_image, resize_nearest
 from mgcl.masks.generator import MaskGenerator
 from mgcl.model.fewshot import Encoded, FewShotNetwork
 from mgcl.predict.support import Example, make_mask_maps
-from mgcl.predict.voters import Voters
+from mgcl.predict.voters import Voters, both
 
 
 class Source(Protocol):
@@ -194,9 +194,9 @@ class Finder:
             rows: of windows whose bands are wanted, without gaps; None: all.
             mask_map: (H, W) uint8 of the whole picture; None makes one for each window.
             presence: also whether each window shows each class, if the network can tell.
-            keep_present: where the network can tell, no pixel is likelier than that its window
-                shows the class at all; the share of windows that do show it which stay over even
-                odds. None: presence has no say.
+            keep_present: where the network can tell, a pixel is the class if it looks like it and
+                its window shows it (`voters.both`); the share of windows that do show it which
+                stay over even odds. None: presence has no say.
             on_windows: called with a number of windows as they are finished.
         """
         presence = presence or keep_present is not None
@@ -308,10 +308,12 @@ class Finder:
             logits = self.setup.compare(self.model, query, voters.encoded, labels, (window, window))
             margins, here = logits[:, :, 1] - logits[:, :, 0], None
             if tells is not None:
-                here = voters.presence(tells, query)
+                here, lead = voters.told(tells, query)
+                if lead is not None and keep_present is not None:
+                    margins = margins + F.interpolate(lead, margins.shape[2:], mode="bilinear")
                 if keep_present is not None:
                     cap = voters.cap(tells, query, here, keep_present)
-                    margins = margins.minimum(cap[:, None, None, None])
+                    margins = both(margins, cap[:, None, None, None])
             yield margins, here
 
     def least(self, name: str, kept: float) -> float:

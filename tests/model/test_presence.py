@@ -3,7 +3,7 @@ import torch
 
 from mgcl.model import matching
 from mgcl.model.fewshot import Encoded
-from mgcl.model.presence import Known, Presence, Rule, agreement, pair_statistics
+from mgcl.model.presence import LEAD, Known, Presence, Rule, agreement, pair_statistics
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +62,7 @@ def test_the_statistics_are_their_definition():
     query, support = (unit(torch.randn(3, 20, n), 1) for n in (100, 80))
     share = torch.rand(3, 80)
     share[0, :70] = 0  # few sure cells
-    found = pair_statistics(query, support, share, 1 - share, presence.known)
+    found, _ = pair_statistics(query, support, share, 1 - share, presence.known)
     cases = zip(query, support, share, strict=True)
     wanted = torch.stack([slow_statistics(*case, presence.known) for case in cases])
     torch.testing.assert_close(found, wanted)
@@ -80,8 +80,8 @@ def test_queries_together_get_what_each_gets_alone_and_one_support_serves_them_a
 def test_a_support_that_lies_twice_changes_no_statistic():
     presence, query, support = learned(), images(2), images(2)
     label = torch.randint(0, 2, (2, 1, 32, 32))
-    once = presence.statistics(query, [support], label)
-    twice = presence.statistics(query, [support, support], label.expand(-1, 2, -1, -1))
+    once = presence.statistics(query, [support], label)[0]
+    twice = presence.statistics(query, [support, support], label.expand(-1, 2, -1, -1))[0]
     torch.testing.assert_close(once, twice)
 
 
@@ -89,11 +89,10 @@ def test_a_support_without_the_class_is_background_and_counts_as_no_support():
     presence, query, supports = learned(), images(2), images(2).split(1)
     label = torch.zeros(2, 2, 32, 32, dtype=torch.uint8)
     label[:, 0, :16] = 1
-    found = presence.statistics(query, supports, label)
+    found = presence.statistics(query, supports, label)[0]
     assert found.isfinite().all()
-    torch.testing.assert_close(
-        found[:, 1], presence.statistics(query, supports[:1], label[:, :1])[:, 1]
-    )
+    alone = presence.statistics(query, supports[:1], label[:, :1])[0]
+    torch.testing.assert_close(found[:, 1], alone[:, 1])
     rule = presence.rule(1)
     torch.testing.assert_close(presence(query, supports, label), rule(found))
 
@@ -113,6 +112,19 @@ def test_a_rule_with_fewer_statistics_says_what_it_said():
     new = Rule(8)
     new.load_state_dict(old.state_dict())
     torch.testing.assert_close(new(statistics), old(statistics[:, :6]))
+
+
+def test_cells_that_are_nearer_to_anything_known_than_to_the_class_speak_against_it():
+    presence, support = learned(), images(1)
+    label = torch.ones(1, 1, 32, 32, dtype=torch.uint8)
+    presence.known.mean, presence.known.shrink = torch.zeros(20), torch.zeros(128)
+    known = torch.cat([presence.known.ground[:1], presence.known.classes[:1]]).T[None]
+    seen = Encoded((known.repeat(1, 1, 32).unflatten(2, (8, 8)),), support.mask_map)
+    shown, lead = presence.told(seen, [support], label)
+    assert shown.shape == (1,) and lead.shape == (1, 1, 8, 8)
+    assert (lead < LEAD[1]).all()
+    same = presence.told(support, [support], label)[1]
+    assert same.mean() > lead.mean()
 
 
 def test_what_differs_within_a_class_is_shrunk_and_length_stays_one():

@@ -1,8 +1,11 @@
 """Rows of windows: begun anywhere, several classes at once, pixels without data left out."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mgcl.masks.superpixels import SuperpixelMaskGenerator
 from mgcl.model.matcher import Matcher
@@ -10,10 +13,12 @@ from mgcl.model.network import logit
 from mgcl.model.untrained_presence import UntrainedPresence
 from mgcl.predict.finder import Finder, InMemory
 from mgcl.predict.predictor import Predictor
-from mgcl.predict.support import cut_example
+from mgcl.predict.support import cut_example, make_mask_maps
+from mgcl.predict.voters import both
 from mgcl.predict.votes import Votes, count_votes, decide
 from tests.engine.test_calibration import Colours
 from tests.model.test_network import tiny_networks
+from tests.model.test_presence import learned
 from tests.predict.test_predictor import SETUP, SIDE, label, picture
 
 GENERATOR = SuperpixelMaskGenerator()
@@ -136,22 +141,40 @@ def test_votes_are_counted_over_the_threshold():
     assert votes.levels[0, 0, 0] == round(float(margins[:, 0, 0].sigmoid().mean()) * 65535)
 
 
-def test_no_pixel_is_likelier_than_that_its_window_shows_the_class():
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_pixel_is_the_class_where_it_looks_like_it_and_its_window_shows_it(trained):
     network = Matcher(Colours())
-    network.presence = UntrainedPresence()
+    network.presence = learned(len(network.presence.known.mean)) if trained else UntrainedPresence()
     made, image = (
         Finder(network, GENERATOR, image_size=SIDE, setup=SETUP, overlap=0.0),
         InMemory(picture(9, 2 * SIDE, 2 * SIDE)),
     )
-    made.learn({"": [cut_example(picture(0), label(0), None, SIDE, GENERATOR)]})
+    example = cut_example(picture(0), label(0), None, SIDE, GENERATOR)
+    made.learn({"": [example]})
     least = network.presence.rule(1).least(0.5)
-    plain, capped = (
+    plain, decided = (
         list(made.bands(image, SIDE, presence=True, keep_present=k)) for k in (None, 0.5)
     )
-    for before, after in zip(plain, capped, strict=True):
+    support, mark = made.encode([example.image], [example.mask_map]), torch.tensor(example.label)
+    for before, after in zip(plain, decided, strict=True):
         assert (before.presence == after.presence).all()
-        most = torch.from_numpy(after.presence[0] - least).repeat_interleave(SIDE)
-        torch.testing.assert_close(after.margins[0], before.margins[0].minimum(most))
+        seen = torch.from_numpy(after.presence[0] - least).repeat_interleave(SIDE)
+        looks = before.margins[0]
+        if trained:  # what else it may be has a say in each of its cells
+            parts = [image.read((before.top, x, SIDE, SIDE)) for x in (0, SIDE)]
+            query = made.encode(parts, make_mask_maps(GENERATOR, parts))
+            lead = network.presence.told(query, [support], mark.expand(2, 1, -1, -1))[1]
+            lead = F.interpolate(lead, (SIDE, SIDE), mode="bilinear")
+            looks = looks + torch.cat([*lead], dim=2)
+        torch.testing.assert_close(after.margins[0], both(looks, seen), atol=1e-3, rtol=1e-3)
     down, _ = made.grid(2 * SIDE, 2 * SIDE, SIDE)
     (last,) = made.bands(image, SIDE, rows=range(1, len(down)), keep_present=0.5)
-    assert torch.equal(last.margins[0], capped[1].margins[0])
+    assert torch.equal(last.margins[0], decided[1].margins[0])
+
+
+def test_two_odds_that_both_have_to_hold_multiply_and_stay_where_both_are_even():
+    a, b = torch.randn(2, 50) * 3
+    odds = torch.logit(a.double().sigmoid() * b.double().sigmoid()).float()
+    torch.testing.assert_close(both(a, b), odds + math.log(3), atol=1e-4, rtol=1e-4)
+    zero, never = torch.zeros(1), torch.full((1,), -1000.0)
+    assert both(zero, zero) == 0 and both(-never, never).isfinite() and both(never, zero) < -30
