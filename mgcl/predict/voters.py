@@ -47,9 +47,9 @@ class Voters(NamedTuple):
 
 
 def both(pixels: Tensor, window: Tensor) -> Tensor:
-    """Log-odds that a pixel is the class and its window shows it, both counted from even odds.
+    """Log-odds that a pixel is the class and its window shows it, given those of each.
 
-    Those of the product of both probabilities, three times as high: where both are even they stay.
+    The odds are twice those of the product of both probabilities, which marks too little.
     """
     a, b = (-odds.clamp(-40, 40) for odds in (pixels, window))
-    return -((a.exp() * (1 + b.exp()) + b.exp()) / 3).log()
+    return -((a.exp() * (1 + b.exp()) + b.exp()) / 2).log()

@@ -13,6 +13,7 @@ from mgcl.masks.superpixels import SuperpixelMaskGenerator
 from mgcl.model.fewshot import Encoded, FewShotNetwork
 from mgcl.model.matcher import Matcher
 from mgcl.model.network import aggregate_shots, votes_needed
+from mgcl.model.presence import STATISTICS
 from mgcl.predict.predictor import Predictor
 from tests.engine.test_calibration import Colours
 from tests.model.test_network import tiny_networks
@@ -288,7 +289,7 @@ def test_a_prediction_says_of_each_window_whether_it_shows_the_class_where_the_n
     channels = len(presence.known.mean)
     torch.manual_seed(0)
     presence.known.learn([torch.randn(4, channels) for _ in range(3)], torch.randn(3, channels))
-    presence.rule(1).weight = torch.ones(6)
+    presence.rule(1).weight = torch.ones(STATISTICS)
     made = predictor(2, network, overlap=0.0, batch_size=2)
     whole = picture(9, 2 * SIDE, 3 * SIDE)
     found = made.predict(whole).presence
