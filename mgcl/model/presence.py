@@ -28,7 +28,6 @@ from mgcl.model.matching import (
     SELF_FOREGROUND,
     dot,
     mean_of,
-    nearest_fitted,
     once,
     side_by_side,
     support_prototypes,
@@ -131,6 +130,11 @@ class Rule(nn.Module):
         """(B, S) -> (B,)."""
         return (statistics - self.mean) / self.scale @ self.weight + self.bias
 
+    def linear(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights and bias for statistics as they are; how high shown pairs lie."""
+        weight = self.weight / self.scale
+        return weight, self.bias - weight @ self.mean, self.shown
+
     def least(self, kept: float) -> float:
         """Log-odds over which that share of the pairs lies that share a class."""
         return float(np.interp(1 - kept, QUANTILES, self.shown.tolist()))
@@ -218,11 +222,18 @@ class Presence(nn.Module):
             lead = (LEAD[0] * lead + LEAD[1]).unflatten(1, (1, *grid))
         return self.rule(count_shots(support_labels))(found), lead
 
-    def rule(self, shots: int) -> "Rule":
-        """What makes log-odds of the statistics: that of the nearest number of supports."""
-        found = self.rules[str(nearest_fitted(shots))]
-        assert isinstance(found, Rule)
-        return found
+    def rule(self, shots: int) -> Rule:
+        """What makes log-odds of the statistics; between fitted numbers of supports, between."""
+        fewest, most = FITTED_SHOTS
+        share = math.log(shots / fewest) / math.log(most / fewest)
+        one, five = self.rules[str(fewest)], self.rules[str(most)]
+        assert isinstance(one, Rule) and isinstance(five, Rule)
+        if not 0 < share < 1:
+            return one if share <= 0 else five
+        between = Rule(len(one.weight)).to(one.weight.device)
+        pairs = zip(one.linear(), five.linear(), strict=True)
+        between.weight, between.bias, between.shown = (torch.lerp(x, y, share) for x, y in pairs)
+        return between
 
     def statistics(
         self, query: Encoded, supports: Sequence[Encoded], support_labels: Tensor

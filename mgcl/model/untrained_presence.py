@@ -6,7 +6,6 @@ aerial tiles. Fitted on the training classes of a fold, they rank pairs of its n
 AUC of 0.78 / 0.73 by one support and of 0.89 / 0.81 by five (folds 0 / 2).
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -59,15 +58,6 @@ class UntrainedPresence(Presence):
     def fitted(self) -> bool:
         """It always has an opinion."""
         return True
-
-    def rule(self, shots: int) -> Rule:
-        """That of one and that of five supports; of other numbers, what lies between the two."""
-        one, five = super().rule(1), super().rule(5)
-        share = min(1.0, math.log(shots) / math.log(5))
-        between = Rule(len(one.weight)).to(one.weight.device)
-        for name in ("weight", "bias", "shown"):
-            setattr(between, name, torch.lerp(getattr(one, name), getattr(five, name), share))
-        return between
 
     def statistics(
         self, query: Encoded, supports: Sequence[Encoded], support_labels: Tensor

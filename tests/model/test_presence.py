@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -104,6 +106,16 @@ def test_supports_agree_by_the_mean_cosine_of_each_two_that_show_the_class():
     torch.testing.assert_close(agreement(cells, shown, 3), torch.tensor([0.6]))
     torch.testing.assert_close(agreement(cells, torch.ones(1, 12), 3), torch.tensor([0.2]))
     torch.testing.assert_close(agreement(cells[..., :4], shown[:, :4], 1), torch.tensor([1.0]))
+
+
+def test_between_one_and_five_supports_serves_what_lies_between():
+    presence, statistics = learned(), torch.randn(6, 8)
+    for rule in presence.rules.values():
+        rule.mean, rule.scale = torch.randn(8), torch.rand(8) + 0.5
+    one, two, three, five, nine = (presence.rule(K)(statistics) for K in (1, 2, 3, 5, 9))
+    share = math.log(3) / math.log(5)
+    torch.testing.assert_close(three, (1 - share) * one + share * five)
+    assert ((two - one) * (two - three) <= 0).all() and torch.equal(five, nine)
 
 
 def test_a_rule_with_fewer_statistics_says_what_it_said():
