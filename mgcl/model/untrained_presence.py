@@ -23,7 +23,8 @@ from mgcl.model.matching import (
     sure_cells,
     unit,
 )
-from mgcl.model.presence import Presence, Rule, likeness_to_sure, top
+from mgcl.model.presence import Presence, likeness_to_sure, top
+from mgcl.model.rule import Rule
 
 # Of the statistics below, in their order: weights, bias, and what pairs that share a class reach
 # (quantiles 5, 10, ... 95 %), by the number of supports.

@@ -5,7 +5,8 @@ import torch
 
 from mgcl.model import matching
 from mgcl.model.fewshot import Encoded
-from mgcl.model.presence import LEAD, Known, Presence, Rule, agreement, pair_statistics
+from mgcl.model.presence import LEAD, Known, Presence, agreement, pair_statistics
+from mgcl.model.rule import Rule
 
 
 @pytest.fixture(autouse=True)
