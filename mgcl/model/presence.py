@@ -25,6 +25,7 @@ from mgcl.model.matching import (
     SELF_FOREGROUND,
     dot,
     mean_of,
+    nearest_fitted,
     once,
     side_by_side,
     support_prototypes,
@@ -36,6 +37,7 @@ from mgcl.model.rule import Rule
 AXES = 128  # directions that are shrunk
 SPREAD = 0.005  # of all within-class variance: an axis with as much is shrunk by a square root of 2
 CLASSES, GROUND = 64, 32  # known things that the query's cells may be instead
+ALIKE = {1: 0.45, 5: 0.6}  # cosine to supports, by their number, of a class that may be theirs
 FEW = 0.02  # of an image's cells say whether a known class is there
 STATISTICS = 8
 LEAD = (10.0, 2.0)  # log-odds of a cell by its lead: slope, and what it has to make up for
@@ -206,6 +208,7 @@ def pair_statistics(
     rest = unit(mean_of(query, margin, SELF_BACKGROUND, largest=False))
     nearest = likeness_to_sure(query, support, sure_cells(foreground, background)[0]).amax(dim=1)
     instead = torch.einsum("kc,bcn->bkn", known.classes, query)
+    instead = instead.masked_fill(same_class(P, known.classes, shots)[..., None], -1)
     ground = torch.einsum("kc,bcn->bkn", known.ground, query).amax(dim=1)
     lead = likeness - instead.amax(dim=1).maximum(ground)
     statistics = torch.stack(
@@ -222,6 +225,16 @@ def pair_statistics(
         dim=1,
     )
     return statistics, lead
+
+
+def same_class(prototype: Tensor, classes: Tensor, shots: int) -> Tensor:
+    """Known classes (k, C) that may be the supports' own (B, C), but never all: (B, k) bool.
+
+    Whoever trained on a class looks for it, too: it is not what an image shows instead.
+    """
+    alike = prototype @ classes.T
+    least = alike.amin(dim=1, keepdim=True)
+    return alike > least.clamp_min(ALIKE[nearest_fitted(shots)])
 
 
 def agreement(support: Tensor, foreground: Tensor, shots: int) -> Tensor:

@@ -5,7 +5,15 @@ import torch
 
 from mgcl.model import matching
 from mgcl.model.fewshot import Encoded
-from mgcl.model.presence import LEAD, Known, Presence, agreement, pair_statistics
+from mgcl.model.presence import (
+    ALIKE,
+    LEAD,
+    Known,
+    Presence,
+    agreement,
+    pair_statistics,
+    same_class,
+)
 from mgcl.model.rule import Rule
 
 
@@ -44,8 +52,9 @@ def slow_statistics(query, support, share, known):
     rest = unit(query[:, margin.argsort()[: round(0.3 * n)]].mean(1), 0)
     likest = torch.stack([(support[:, share > 0.5].T @ q).max() for q in query.T])
     best = lambda x, count: x.sort(descending=True).values[:count].mean()  # noqa: E731
-    others = torch.stack([best(c @ query, round(0.02 * n)) for c in known.classes])
-    anything = torch.cat([known.classes, known.ground]) @ query
+    classes = known.classes[known.classes @ P <= ALIKE[1]]
+    others = torch.stack([best(c @ query, round(0.02 * n)) for c in classes])
+    anything = torch.cat([classes, known.ground]) @ query
     return torch.stack(
         [
             best(P @ query, round(0.05 * n)) - others.max(),
@@ -98,6 +107,18 @@ def test_a_support_without_the_class_is_background_and_counts_as_no_support():
     torch.testing.assert_close(found[:, 1], alone[:, 1])
     rule = presence.rule(1)
     torch.testing.assert_close(presence(query, supports, label), rule(found))
+
+
+def test_a_known_class_that_may_be_the_supports_own_is_nothing_that_shows_instead():
+    presence, support = learned(), images(1)
+    label = torch.ones(1, 1, 32, 32, dtype=torch.uint8)
+    before, _ = presence.statistics(support, [support], label)
+    own = presence.known(support.levels[0].flatten(2)).mean(dim=2)
+    presence.known.classes[-1] = (own / own.norm())[0]
+    after, _ = presence.statistics(support, [support], label)
+    assert len(presence.known.classes.unique(dim=0)) == 5
+    torch.testing.assert_close(after, before)
+    assert same_class(own, own, 1).tolist() == [[False]]  # something has to be left
 
 
 def test_supports_agree_by_the_mean_cosine_of_each_two_that_show_the_class():
