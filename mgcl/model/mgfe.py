@@ -87,13 +87,13 @@ def similarity(query: Guided, support: Guided) -> Tensor:
     Returns:
         (B, hs*ws, hq*wq).
     """
-    product = support.pixels @ query.pixels.transpose(1, 2)
+    pixels = support.pixels, query.pixels.transpose(1, 2)
     if query.ids is not None and support.ids is not None:
         assert query.means is not None and support.means is not None
         pairs = query.means @ support.means.transpose(1, 2)  # (B, 1 + Mq, 1 + Ms)
         pairs = pick(pairs, query.ids) * query.scale  # (B, hq*wq, 1 + Ms)
-        product += pick(pairs.transpose(1, 2), support.ids)
-    return product.relu_()
+        return torch.baddbmm(pick(pairs.transpose(1, 2), support.ids), *pixels).relu_()
+    return torch.bmm(*pixels).relu_()
 
 
 def mask_ids(mask_map: Tensor, size: tuple[int, int], max_masks: int = 128) -> Tensor:

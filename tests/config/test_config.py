@@ -292,11 +292,12 @@ OTHERS = {
         "model.head": "mgcl+matcher",
         "model.turns": 1,
         "train.epochs": 3,
-        "train.episodes_per_epoch": 1600,
-        "train.lr": 0.0005,
+        "train.episodes_per_epoch": 800,
+        "train.batch_size": 4,
+        "train.lr": 0.002,
         "train.calibration_episodes": 200,
-        "test.max_episodes": 200,
         "test.must_beat_baselines": True,
+        "test.panels": 2,
     },
 }
 
