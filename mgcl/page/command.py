@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         console.fail(f"{' and '.join(missing)} missing: pip install -r requirements-page.txt")
         return console.USAGE
+    console.say("loading the network")
     try:
         return _serve(words)
     except (ValueError, OSError) as error:

@@ -123,7 +123,7 @@ def _looking(app: FastAPI, session: Session) -> None:
         done, undone = project.undoable
         return {
             **search.status()._asdict(),
-            "classes": [[*c, *counts[c.number]] for c in project.classes],
+            "classes": [[*c[:3], *counts[c.number]] for c in project.classes],
             "marked": {session.by_key[k].number: ids for k, ids in project.marked().items()},
             "threshold": project.threshold,
             "revision": project.revision,

@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = old_names.in_words(sys.argv[1:] if argv is None else argv, old_names.OPTIONS)
     words = parser(__doc__).parse_args(argv)
     console.set_quiet(words.quiet)
+    console.say("loading the network")
     try:
         return _segment(words)
     except DiskFullError as error:
