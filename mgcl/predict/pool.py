@@ -232,7 +232,7 @@ def _save(path: Path, key: str, pool: Mapping[str, Sequence[Taken]]) -> None:
 def _load(path: Path, key: str) -> dict[str, list[Taken]] | None:
     """What was taken in; None where that is not known, or was something else."""
     try:
-        with np.load(path) as file:
+        with np.load(path, allow_pickle=False) as file:
             about = json.loads(file["about"].tobytes())
             if about["key"] != key:
                 return None
