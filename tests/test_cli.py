@@ -173,4 +173,5 @@ def test_ctrl_c_while_libraries_are_imported_is_one_line_in_every_program(tmp_pa
         line = [sys.executable, *words]
         done = subprocess.run(line, cwd=REPOSITORY, env=where, capture_output=True, text=True)
         assert done.stdout in ("", "loading the network\n"), words
-        assert (done.returncode, done.stderr) == (console.INTERRUPTED, "error: interrupted\n"), words
+        assert done.returncode == console.INTERRUPTED, words
+        assert done.stderr == "error: interrupted\n", words
