@@ -9,6 +9,7 @@ from mgcl.datasets import lists
 from mgcl.datasets.benchmarks import BENCHMARKS
 from mgcl.datasets.labels import read_label
 from mgcl.datasets.samples import read_image
+from mgcl.datasets.synthetic.canvas import Canvas
 from mgcl.datasets.synthetic.command import write_synthetic
 from mgcl.datasets.synthetic.objects import KINDS
 from mgcl.datasets.synthetic.scenes import MIN_SHARE, paint_scene
@@ -116,3 +117,12 @@ def test_the_command_writes_a_benchmark(tmp_path):
     )  # fmt: skip
     assert "5 scenes in" in done.stdout
     assert len(list((tmp_path / "b").rglob("images/*.png"))) == 5
+
+
+def test_a_place_beside_the_scene_is_taken():
+    canvas = Canvas(64, np.random.default_rng(0))
+    square = np.array([[10.0, 10], [20, 10], [20, 20], [10, 20]])
+    assert canvas.share_taken(square) == 0
+    assert canvas.share_taken(square + 50) > 0.3  # some of it outside
+    for beside in ((100, 0), (0, 100), (-100, 0), (0, -100)):
+        assert canvas.share_taken(square + beside) > 0.9

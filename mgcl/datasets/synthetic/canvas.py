@@ -79,9 +79,10 @@ class Canvas:
     def share_taken(self, points: np.ndarray) -> float:
         """Share of a polygon that is taken or outside the scene."""
         (left, top), part = _around(points, self.taken)
-        wanted = np.zeros_like(part)
-        cv2.fillPoly(wanted, [_fixed(points - (left, top))], 1, cv2.LINE_8, _SHIFT)
-        inside = max(cv2.countNonZero(wanted), 1) if wanted.size else 1
+        wanted = np.zeros(part.shape, np.uint8)
+        if wanted.size:  # else it lies beside the scene
+            cv2.fillPoly(wanted, [_fixed(points - (left, top))], 1, cv2.LINE_8, _SHIFT)
+        inside = max(int(np.count_nonzero(wanted)), 1)
         outside = 1 - inside / max(cv2.contourArea(points.astype(np.float32)), 1.0)
         return max(outside, 0.0) + int(np.count_nonzero(wanted & part)) / inside
 
