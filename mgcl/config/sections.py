@@ -7,7 +7,7 @@ documentation, what a resumed run may change, what a sweep compares (`compare.py
 import enum
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -42,11 +42,9 @@ def _number_if_digits(value: Any) -> Any:
     return int(value) if isinstance(value, str) and value.isdigit() else value
 
 
-_OWN = "vgg16|resnet50|resnet101|efficientnet_lite0|efficientnet_lite2"
-Backbone = (
-    Literal["vgg16", "resnet50", "resnet101", "efficientnet_lite0", "efficientnet_lite2"]
-    | Annotated[str, Field(pattern=rf"^({_OWN}|timm:[\w.]+)(\+({_OWN}|timm:[\w.]+))*$")]
-)
+_Own = Literal["vgg16", "resnet50", "resnet101", "efficientnet_lite0", "efficientnet_lite2"]
+_ONE = rf"({'|'.join(get_args(_Own))}|timm:[\w.]+)"
+Backbone = _Own | Annotated[str, Field(pattern=rf"^{_ONE}(\+{_ONE})*$")]
 IgnoreLabel = Annotated[Literal["background", 255], BeforeValidator(_number_if_digits)]
 
 

@@ -54,8 +54,7 @@ def overlaps(scores: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         scores: (B, H, W).
         label: (B, H, W) in {0, 1, 255}.
     """
-    values = scores[:, ::EVERY, ::EVERY].flatten(1)
-    target = label[:, ::EVERY, ::EVERY].flatten(1)
+    values, target = _taken(scores), _taken(label)
     place = torch.bucketize(values, values.new_tensor(TRIED))  # thresholds that a value is over
     kinds = torch.stack([target == 1, target != 255], dim=1).float()  # (B, 2, pixels)
     counted = kinds.new_zeros(len(values), 2, len(TRIED) + 1)
@@ -84,8 +83,7 @@ def best_thresholds(scores: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         scores: (B, H, W).
         label: (B, H, W) in {0, 1, 255}.
     """
-    values = scores[:, ::EVERY, ::EVERY].flatten(1)
-    target = label[:, ::EVERY, ::EVERY].flatten(1)
+    values, target = _taken(scores), _taken(label)
     counts = target != 255
     order = values.masked_fill(~counts, -torch.inf).argsort(dim=1, descending=True)
     values, hits = values.gather(1, order), (target == 1).gather(1, order).cumsum(dim=1)
@@ -96,3 +94,8 @@ def best_thresholds(scores: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     after = (place + 1).clamp_max(values.shape[1] - 1)
     pair = values.gather(1, torch.stack([place, after], dim=1))  # (B, 2)
     return pair.mean(dim=1), reached
+
+
+def _taken(picture: Tensor) -> Tensor:
+    """The pixels that are looked at: (B, H, W) -> (B, pixels)."""
+    return picture[:, ::EVERY, ::EVERY].flatten(1)
