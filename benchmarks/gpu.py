@@ -3,10 +3,10 @@
     python -m benchmarks.gpu [--to FOLDER] [--seconds 280]
 
 Writes gpu.json and gpu.md: the device; logits, loss and gradients against the CPU; training steps
-and inference at several batches in float32, TF32 and bfloat16, compiled or not; peak memory; the
-share of the loader; host syncs of a step; NCCL with one process; deterministic training twice; mask
-extraction. Random weights, ResNet-50, 256 px. What finds no time any more says so. Exit status: 0
-done, 1 a number is wrong, 2 there is no GPU.
+and inference at several batches in float32, TF32 and bfloat16, compiled or not; peak memory; one
+query by a kept support; the share of the loader; host syncs of a step; NCCL with one process;
+deterministic training twice; mask extraction. Random weights, ResNet-50, 256 px. What fails or
+finds no time any more says so. Exit status: 0 done, 1 a number is wrong, 2 there is no GPU.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 
+from benchmarks import one_query
 from benchmarks.inputs import Inputs, episodes
 from benchmarks.loading import loaders, write_tree
 from benchmarks.masks import picture, random_sam
@@ -41,7 +43,7 @@ from mgcl.masks.sam import SamMaskGenerator, SamSettings
 from mgcl.model.network import MGCL, build_model
 
 BATCHES = (1, 8, 16, 64)
-COMPILED = 16  # the batch that is also compiled: it takes a minute each
+COMPILED = 16  # the batch that is also compiled
 PRECISIONS = ("float32", "tf32", "bf16")
 TOLERANCE = 1e-4  # relative, of float32 without TF32, against the CPU
 CPU = torch.device("cpu")
@@ -166,16 +168,20 @@ def outcome(
 
 
 def speed_rows(
-    case: Case, batches: Sequence[int] = BATCHES, compiled: int = COMPILED
+    case: Case, batches: Sequence[int] = BATCHES, compile_it: bool = False
 ) -> Iterator[Row]:
     """Training steps and inference, and the peak memory of each."""
-    for compile_it in (False, True):
-        for batch in batches if not compile_it else [compiled] * (compiled > 0):
-            episode = batch_of(episodes(batch, 1, case.size))
-            for precision in PRECISIONS:
-                words = f"batch {batch}, {precision}{', compiled' * compile_it}"
-                with arithmetic(precision) as of_setup:
-                    yield from measured(case, words, episode, of_setup, compile_it)
+    for batch in batches:
+        episode = batch_of(episodes(batch, 1, case.size))
+        for precision in PRECISIONS:
+            words = f"batch {batch}, {precision}{', compiled' * compile_it}"
+            with arithmetic(precision) as of_setup:
+                yield from measured(case, words, episode, of_setup, compile_it)
+
+
+def compiled_rows(case: Case) -> Iterator[Row]:
+    """The same with `train.compile`, which takes a minute each."""
+    return speed_rows(case, [COMPILED], compile_it=True)
 
 
 def measured(
@@ -205,6 +211,18 @@ def measured(
         if case.device.type == "cuda":
             peak = torch.cuda.max_memory_allocated(case.device) / 2**30
             yield Row(f"{name}, {words}, peak memory", peak, "GiB")
+
+
+def query_rows(case: Case) -> Iterator[Row]:
+    """One query by a kept support: how long, and how far the logits are from the CPU's."""
+    inputs = episodes(1, 1, case.size)
+    here = Inputs(*(x.to(case.device) for x in inputs))
+    for name, model in one_query.networks(case.backbone).items():
+        expected = one_query.candidates(model, inputs)["kept"]()
+        kept = one_query.candidates(model.to(case.device), here)["kept"]
+        off = float((kept().cpu() - expected).norm() / expected.norm())
+        yield Row(f"one query, {name}, against the CPU", off, "relative", off <= TOLERANCE)
+        yield Row(f"one query, {name}", 1000 * seconds(case, kept), "ms")
 
 
 def loader_rows(case: Case, batch: int = 16, images: int = 64, workers: int = 4) -> Iterator[Row]:
@@ -305,19 +323,28 @@ SECTIONS: dict[str, Callable[[Case], Iterator[Row]]] = {
     "syncs": sync_rows,
     "group": group_rows,
     "deterministic": deterministic_rows,
+    "query": query_rows,
     "speed": speed_rows,
     "loader": loader_rows,
     "masks": mask_rows,
+    "compiled": compiled_rows,
 }
 
 
 def measure(case: Case, limit: float, sections: Sequence[str] = (*SECTIONS,)) -> Iterator[Row]:
-    """The rows of all sections; after `limit` seconds no further one is begun."""
+    """The rows of all sections; after `limit` seconds no further one is begun.
+
+    A section that raises ends with a row that says so, and the next begins.
+    """
     until = time.monotonic() + limit
     for name in sections:
         rows = SECTIONS[name](case)
         while time.monotonic() < until:
-            row = next(rows, None)
+            try:
+                row = next(rows, None)
+            except Exception as error:
+                traceback.print_exc()
+                row = Row(f"the rest of {name}", f"{type(error).__name__}: {error}", right=False)
             if row is None:
                 break
             yield row
@@ -329,7 +356,7 @@ def markdown(rows: Sequence[Row]) -> str:
     """The rows as a table."""
     lines = ["| | | |", "|---|---|---|"]
     for row in rows:
-        value = row.value if isinstance(row.value, str) else f"{row.value:.4g}"
+        value = " ".join(row.value.split()) if isinstance(row.value, str) else f"{row.value:.4g}"
         lines.append(f"| {row.what} | {value}{'' if row.right else ' **(wrong)**'} | {row.unit} |")
     return "\n".join(lines) + "\n"
 

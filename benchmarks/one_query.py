@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from benchmarks.clock import alternate
 from benchmarks.inputs import Inputs, episodes
@@ -34,17 +35,17 @@ def networks(backbone: str) -> dict[str, FewShotNetwork]:
     return {name: network.eval() for name, network in found.items()}
 
 
-def candidates(network: FewShotNetwork, inputs: Inputs) -> dict[str, Callable[[], object]]:
+def candidates(network: FewShotNetwork, inputs: Inputs) -> dict[str, Callable[[], Tensor]]:
     """The query by a kept support, and everything anew; both give the same."""
     size = (inputs.query.shape[2], inputs.query.shape[3])
 
     @torch.inference_mode()
-    def kept() -> torch.Tensor:
+    def kept() -> Tensor:
         query = network.encode(inputs.query, inputs.query_map)
         return network.compare(query, [support], inputs.labels, inputs.query_map, size)
 
     @torch.inference_mode()
-    def anew() -> torch.Tensor:
+    def anew() -> Tensor:
         return network(*inputs.ours())
 
     with torch.inference_mode():

@@ -59,19 +59,22 @@ def on_grid(tap: Tensor, size: tuple[int, int]) -> Tensor:
 class Metric(nn.Module):
     """How much each tap and each channel counts: positive numbers, kept as logarithms."""
 
+    tap_of: Tensor
+
     def __init__(self, weights: Mapping[int, float], channels: Sequence[int]) -> None:
         """`weights`: of the taps by their place among the backbone's, which have `channels`."""
         super().__init__()
         self.places = tuple(weights)
         self.tap = nn.Parameter(torch.tensor([*weights.values()]).log())
-        self.channel = nn.Parameter(torch.zeros(sum(channels[i] for i in weights)))
+        sizes = torch.tensor([channels[i] for i in weights])
+        self.channel = nn.Parameter(torch.zeros(int(sizes.sum())))
+        tap_of = torch.arange(len(sizes)).repeat_interleave(sizes)
+        self.register_buffer("tap_of", tap_of, persistent=False)
 
     def forward(self, taps: Mapping[int, Tensor]) -> Tensor:
         """All taps (B, C_t, n) of unit length -> joined, of unit length: (B, C, n)."""
-        chosen = [taps[i] for i in self.places]
-        sizes = [tap.shape[1] for tap in chosen]
-        scale = (self.channel + self.tap.repeat_interleave(torch.tensor(sizes))).exp()
-        return unit(torch.cat(chosen, dim=1) * scale[:, None])
+        scale = (self.channel + self.tap.index_select(0, self.tap_of)).exp()
+        return unit(torch.cat([taps[i] for i in self.places], dim=1) * scale[:, None])
 
 
 TURNS = 4  # of a quarter: from above nothing is up

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,11 @@ class RunLog:
         if step is None:
             step = 1 + max((record["step"] for record in kept), default=-1)
         write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+        curves = folder / "tensorboard"
+        while any(curves.glob(f"events.out.tfevents.{int(time.time())}.*")):
+            time.sleep(0.05)  # TensorBoard reads files by name, which begins with the second
         with writing_in(folder):
-            self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+            self._writer = SummaryWriter(str(curves), purge_step=step)
             tensorboard.add_layout(self._writer, classes)
 
     def say(self, text: str) -> None:

@@ -27,7 +27,7 @@ def test_the_same_device_agrees_with_itself_and_lower_precision_is_told_apart():
 
 
 def test_every_section_gives_rows_and_what_finds_no_time_says_so(monkeypatch):
-    found = values(gpu.speed_rows(SMALL, batches=[2], compiled=0))
+    found = values(gpu.speed_rows(SMALL, batches=[2]))
     for name in ("training step", "inference"):
         assert all(found[f"{name}, batch 2, {p}"] > 0 for p in gpu.PRECISIONS)
     assert values(gpu.sync_rows(SMALL, batch=1))["host syncs in a training step"] == 0
@@ -36,8 +36,22 @@ def test_every_section_gives_rows_and_what_finds_no_time_says_so(monkeypatch):
     assert twice == {"deterministic training, twice": "the same"}
     assert not torch.are_deterministic_algorithms_enabled()
     assert len(values(gpu.loader_rows(SMALL, batch=2, images=8, workers=0))) == 4
+    found = values(gpu.query_rows(SMALL))
+    for name in ("matcher", "mgcl", "mgcl+matcher"):
+        assert found[f"one query, {name}, against the CPU"] == 0 < found[f"one query, {name}"]
     rows = [*gpu.measure(SMALL, 600, ["device"]), *gpu.measure(SMALL, -1, ["masks"])]
     assert "torch" in rows[0].what and rows[-1].what == "the rest of masks"
+
+
+def test_a_section_that_fails_says_so_and_the_next_is_measured(monkeypatch, capsys):
+    def broken(case):
+        yield Row("a", 1.0)
+        raise RuntimeError("no kernel\nfor this")
+
+    monkeypatch.setitem(gpu.SECTIONS, "broken", broken)
+    rows = [*gpu.measure(SMALL, 600, ["broken", "device"])]
+    assert [row.right for row in rows] == [True, False, True] and "torch" in rows[-1].what
+    assert "RuntimeError: no kernel for this **(wrong)**" in gpu.markdown(rows)
 
 
 def test_the_table_marks_what_is_wrong():
