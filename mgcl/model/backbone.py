@@ -5,15 +5,20 @@ are; the unused classifier is left out.
 
 BatchNorm layers never leave eval mode, so each is a fixed scale and shift, which the convolution in
 front of it takes up: one pass over the features less, and nothing of it to keep for the backward
-pass. Gradients reach the layers' own parameters as ever.
+pass. Gradients reach the layers' own parameters as ever; without gradients both are joined once and
+kept until one of them changes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from mgcl.model import onednn
 
 
 class Backbone(nn.Module):
@@ -119,18 +124,75 @@ def run_through(layers: Iterable[nn.Module], x: Tensor) -> tuple[Tensor, Tensor]
 
 
 def conv_norm(
-    x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d, padding: tuple[int, int] | None = None
+    x: Tensor,
+    conv: nn.Conv2d,
+    norm: nn.BatchNorm2d,
+    padding: tuple[onednn.Pair, onednn.Pair] | None = None,
+    *,
+    plus: Tensor | None = None,
+    activation: str = "",
 ) -> Tensor:
-    """`norm(conv(x))` in one convolution, with the norm's running statistics.
+    """`activation(norm(conv(x)) + plus)`, the norm with its running statistics.
 
-    `padding` takes the place of the convolution's own.
+    Args:
+        x: (B, C, H, W).
+        conv: its weights are scaled by the norm, so that both are one convolution.
+        norm: never in training.
+        padding: before and behind, rows and columns, in place of the convolution's own.
+        plus: of the result's shape.
+        activation: "relu", "relu6" or none.
     """
+    own: Any = conv.padding
+    before, behind = padding or (own, own)
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        weight, shift = _folded(conv, norm)
+    elif onednn.usable(x):
+        how = {"stride": conv.stride, "dilation": conv.dilation, "groups": conv.groups}
+
+        def pack(weight: Tensor, shift: Tensor) -> onednn.Packed:
+            return onednn.Packed(weight, shift, x.shape, before, behind, **how)
+
+        return _kept(conv, norm, (x.shape, before, behind), pack)(x, plus, activation)
+    else:
+        weight, shift = _kept(conv, norm, None, lambda *folded: folded)
+    if before != behind:
+        x, before = F.pad(x, (before[1], behind[1], before[0], behind[0])), (0, 0)
+    y = F.conv2d(x, weight, shift, conv.stride, before, conv.dilation, conv.groups)
+    if plus is not None:
+        y = y.add_(plus)
+    return ACTIVATIONS[activation](y)
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "": lambda x: x,
+    "relu": torch.relu_,
+    "relu6": partial(F.relu6, inplace=True),
+}
+
+
+def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Weights and biases of `norm(conv(x))` as one convolution."""
     assert norm.running_var is not None and norm.running_mean is not None
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    shift = norm.bias - norm.running_mean * scale
-    weight = conv.weight * scale[:, None, None, None]
-    around: Any = conv.padding if padding is None else padding
-    return F.conv2d(x, weight, shift, conv.stride, around, conv.dilation, conv.groups)
+    return conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
+
+
+_KEPT: WeakKeyDictionary[nn.Conv2d, tuple[tuple[int, ...], dict[Any, Any]]] = WeakKeyDictionary()
+
+
+def _kept(conv: nn.Conv2d, norm: nn.BatchNorm2d, key: Any, make: Callable[..., Any]) -> Any:
+    """What `make` makes of weights and biases, until one changes; by two keys, the last ones."""
+    tensors: Any = (conv.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    state = tuple(number for t in tensors for number in (t.data_ptr(), t._version))
+    if conv not in _KEPT or _KEPT[conv][0] != state:
+        _KEPT[conv] = state, {}
+    made = _KEPT[conv][1]
+    found = made.get(key)
+    if found is None:
+        if len(made) >= 2:
+            made.pop(next(iter(made)), None)
+        found = made[key] = make(*_folded(conv, norm))
+    return found
 
 
 class EfficientNetLite(Backbone):
@@ -161,8 +223,7 @@ class EfficientNetLite(Backbone):
 
     def outputs(self, images: Tensor) -> list[Tensor]:
         """Of the last block of each stage, from stride 8 on."""
-        x = _same_conv_norm(images, self._conv_stem, self._bn0)
-        x = F.relu6(x, inplace=True)
+        x = _same_conv_norm(images, self._conv_stem, self._bn0, activation="relu6")
         found = []
         for i, block in enumerate(self._blocks):
             x = _mobile_block(x, block)
@@ -189,17 +250,15 @@ class EfficientNetLite2(EfficientNetLite):
     blocks = (6, 10, 14, 19, 20)
 
 
-def _same_conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
+def _same_conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d, **after: Any) -> Tensor:
     """`conv_norm` with as much padding as makes the result of an input this large ceil(n / stride).
 
     The package's own suits the classifier's images: that of 260 px moves the features of 256 px
-    by up to 28. Equal on both sides it goes into the convolution; only at a stride is it a copy.
+    by up to 28.
     """
     top, bottom = _same_padding(x.shape[2], conv.kernel_size[0], conv.stride[0])
     left, right = _same_padding(x.shape[3], conv.kernel_size[1], conv.stride[1])
-    if (left, top) == (right, bottom):
-        return conv_norm(x, conv, norm, (top, left))
-    return conv_norm(F.pad(x, (left, right, top, bottom)), conv, norm)
+    return conv_norm(x, conv, norm, ((top, left), (bottom, right)), **after)
 
 
 def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -212,8 +271,9 @@ def _mobile_block(x: Tensor, block: Any) -> Tensor:
     """EfficientNet-Lite's inverted residual block: expand, depthwise, project."""
     y = x
     if block._block_args.expand_ratio != 1:
-        y = F.relu6(_same_conv_norm(y, block._expand_conv, block._bn0), inplace=True)
-    y = F.relu6(_same_conv_norm(y, block._depthwise_conv, block._bn1), inplace=True)
-    y = _same_conv_norm(y, block._project_conv, block._bn2)
-    keeps_shape = block._block_args.stride == 1 and x.shape[1] == y.shape[1]
-    return y.add_(x) if block.id_skip and keeps_shape else y
+        y = _same_conv_norm(y, block._expand_conv, block._bn0, activation="relu6")
+    y = _same_conv_norm(y, block._depthwise_conv, block._bn1, activation="relu6")
+    project = block._project_conv
+    keeps_shape = block._block_args.stride == 1 and x.shape[1] == project.out_channels
+    plus = x if block.id_skip and keeps_shape else None
+    return _same_conv_norm(y, project, block._bn2, plus=plus)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mgcl.model import onednn
 from mgcl.model.fbc import Correlation
 from mgcl.model.mgfe import mask_mean
 
@@ -55,7 +56,9 @@ class CenterPivotConv4d(nn.Module):
         volume = x.permute(0, 4, 1, 2, 3)  # (B, C, hs, ws, Q), channels last
         weight = self.conv2.weight[..., None]  # (C', C, k, k, 1)
         stride, pad = (self.stride, self.stride, 1), (self.pad, self.pad, 0)
-        if len(x) == 1 and _by_onednn(x):
+        if len(x) == 1 and onednn.usable(
+            x
+        ):  # PyTorch tells small from large by the first four dims
             volume = torch.mkldnn_convolution(volume, weight, None, pad, stride, (1, 1, 1), 1)
         else:
             volume = F.conv3d(volume, weight, None, stride, pad)
@@ -69,15 +72,6 @@ class CenterPivotConv4d(nn.Module):
         planes = x.flatten(0, 2).permute(0, 3, 1, 2)
         planes = F.conv2d(planes, weight, self._bias(), padding=pad)
         return planes.permute(0, 2, 3, 1)[:, None, None]
-
-
-def _by_onednn(x: Tensor) -> bool:
-    """Whether oneDNN can be called by name: of a single image PyTorch takes a slow way without it.
-
-    It tells small from large by the first four dims, and most of a correlation is in the fifth.
-    """
-    plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled()
-    return plain and torch.backends.mkldnn.is_available() and not torch.is_autocast_enabled("cpu")
 
 
 class CorrelationConv4d(CenterPivotConv4d):

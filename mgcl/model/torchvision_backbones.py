@@ -24,12 +24,11 @@ class Bottleneck(models.resnet.Bottleneck):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C', h / stride, w / stride)."""
-        y = conv_norm(x, self.conv1, self.bn1).relu_()
-        y = conv_norm(y, self.conv2, self.bn2).relu_()
-        y = conv_norm(y, self.conv3, self.bn3)
+        y = conv_norm(x, self.conv1, self.bn1, activation="relu")
+        y = conv_norm(y, self.conv2, self.bn2, activation="relu")
         if self.downsample is not None:
             x = conv_norm(x, *self.downsample)
-        return y.add_(x).relu_()
+        return conv_norm(y, self.conv3, self.bn3, plus=x, activation="relu")
 
 
 class ResNet(Backbone, models.ResNet):
@@ -51,7 +50,7 @@ class ResNet(Backbone, models.ResNet):
 
     def outputs(self, images: Tensor) -> list[Tensor]:
         """Of layer2, of the last two blocks of layer3, and of layer4."""
-        x = self.maxpool(conv_norm(images, self.conv1, self.bn1).relu_())
+        x = self.maxpool(conv_norm(images, self.conv1, self.bn1, activation="relu"))
         x8 = self.layer2(self.layer1(x))
         before16, x16 = run_through(self.layer3, x8)
         return [x8, before16, x16, *run_through(self.layer4, x16)]

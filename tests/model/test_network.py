@@ -294,6 +294,33 @@ def test_norms_taken_up_by_convolutions_give_the_features_and_gradients_of_torch
         assert torch.allclose(a, b, rtol=1e-9, atol=1e-9)
 
 
+@torch.no_grad()
+def apart(found, expected) -> float:
+    return max(float((a - b).norm() / b.norm()) for a, b in zip(found, expected, strict=True))
+
+
+def test_convolutions_without_a_gradient_are_those_with_one_and_follow_their_weights():
+    torch.manual_seed(0)
+    network = build_backbone("efficientnet_lite0", "none").eval()
+    images = [torch.rand(n, 3, 72, 56) for n in (1, 2, 3, 1)]  # odd sizes on the way: 9 by 7
+
+    def worst() -> float:
+        with torch.no_grad():
+            found = [network.levels(x) for x in images]
+        return max(apart(got, network.levels(x)) for got, x in zip(found, images, strict=True))
+
+    assert worst() < 1e-5
+    with torch.no_grad():
+        network._blocks[3]._depthwise_conv.weight.mul_(2)
+        network._bn0.running_mean.add_(1)
+    assert worst() < 1e-5
+    network.load_state_dict(build_backbone("efficientnet_lite0", "none").state_dict())
+    assert worst() < 1e-5
+    exact = copy.deepcopy(network).double()
+    with torch.no_grad():
+        assert apart(network.levels(images[1]), exact.levels(images[1].double())) < 1e-5
+
+
 def test_unknown_backbone_and_missing_weights_are_named():
     with pytest.raises(ValueError, match="resnet18.*resnet50"):
         build_model("resnet18", "none")
