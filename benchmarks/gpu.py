@@ -1,6 +1,6 @@
 """What this program does on a GPU: the same numbers as the CPU's, and how fast.
 
-    python -m benchmarks.gpu [--to FOLDER] [--seconds 280]
+    python -m benchmarks.gpu [--to FOLDER] [--seconds 280] [--only speed query ...]
 
 Writes gpu.json and gpu.md: the device; logits, loss and gradients against the CPU; training steps
 and inference at several batches in float32, TF32 and bfloat16, compiled or not; peak memory; one
@@ -366,13 +366,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--to", type=Path, default=Path("runs/gpu"), help="folder to write")
     parser.add_argument("--seconds", type=float, default=280, help="no row is begun after these")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=[*SECTIONS], help="parts")
     options = parser.parse_args(argv)
     if not torch.cuda.is_available():
         console.fail("PyTorch finds no CUDA device here: nothing was measured")
         return console.USAGE
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before the first product
     rows = []
-    for row in measure(Case(torch.device("cuda", 0)), options.seconds):
+    for row in measure(Case(torch.device("cuda", 0)), options.seconds, options.only):
         rows.append(row)
         console.say(markdown([row]).splitlines()[-1])
     options.to.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,9 @@ pass. Gradients reach the layers' own parameters as ever; without gradients both
 kept until one of them changes.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -43,7 +45,8 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) uint8, or float already normalised -> three levels of (B, C, h, w)."""
-        return self.levels(self._normalised(images))
+        with _joined(self):
+            return self.levels(self._normalised(images))
 
     def taps(self, images: Tensor) -> list[Tensor]:
         """The three levels, and what comes before the last two: five of (B, C, h, w).
@@ -52,7 +55,8 @@ class Backbone(nn.Module):
         stride 16, the last but one and the last of stride 32. Last but one is the last block of the
         stage before, of the block before where a stride has one stage, or what is pooled (VGG).
         """
-        return self.outputs(self._normalised(images))
+        with _joined(self):
+            return self.outputs(self._normalised(images))
 
     def _normalised(self, images: Tensor) -> Tensor:
         if images.dtype == torch.uint8:
@@ -172,9 +176,37 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Weights and biases of `norm(conv(x))` as one convolution."""
-    assert norm.running_var is not None and norm.running_mean is not None
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    return conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
+    scale, shift = _JOINED.get().get(norm) or _scales([norm])[norm]
+    return conv.weight * scale[:, None, None, None], shift
+
+
+Scales = dict[nn.BatchNorm2d, tuple[Tensor, Tensor]]
+_JOINED: ContextVar[Scales] = ContextVar("scales of the norms in a forward pass", default={})  # noqa: B039
+
+
+def _scales(norms: Sequence[nn.BatchNorm2d]) -> Scales:
+    """Scale and shift of each norm, computed for all at once: a GPU waits for every operation."""
+    (eps,) = {norm.eps for norm in norms}
+    names = ("weight", "bias", "running_mean", "running_var")
+    weight, bias, mean, var = (torch.cat([getattr(n, name) for n in norms]) for name in names)
+    scale = weight * (var + eps).rsqrt()
+    sizes = [norm.num_features for norm in norms]
+    both = zip(scale.split(sizes), (bias - mean * scale).split(sizes), strict=True)
+    return dict(zip(norms, both, strict=True))
+
+
+@contextmanager
+def _joined(network: nn.Module) -> Iterator[None]:
+    """Within one forward pass with gradients, the norms' scales come from one computation."""
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    if not norms or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        yield
+        return
+    token = _JOINED.set(_scales(norms))
+    try:
+        yield
+    finally:
+        _JOINED.reset(token)
 
 
 _KEPT: WeakKeyDictionary[nn.Conv2d, tuple[tuple[int, ...], dict[Any, Any]]] = WeakKeyDictionary()
