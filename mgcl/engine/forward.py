@@ -76,7 +76,7 @@ class Setup:
     def encode(self, network: FewShotNetwork, images: Tensor, mask_maps: Tensor) -> Encoded:
         """Images (B, 3, H, W) and mask maps (B, H, W) uint8, from anywhere, on the device."""
         with self.autocast():
-            return network.encode(images.to(self.device), mask_maps.to(self.device))
+            return network.encode(self._moved(images), self._moved(mask_maps))
 
     def compare(
         self,

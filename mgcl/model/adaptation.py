@@ -35,7 +35,8 @@ def adapt(
         (B, C) factors; ones where no support shows the class.
     """
     showing = foreground.flatten(2).any(dim=2).sum(dim=1)  # (B,)
-    steps = STEPS if bool((showing > 1).any()) else ALONE
+    several = support.shape[1] > 1 and bool((showing > 1).any())  # a host waits where it looks
+    steps = STEPS if several else ALONE
     with torch.inference_mode(False), torch.enable_grad():
         given = (support, foreground[:, :, None], background[:, :, None])
         cells, fg, bg = (_pooled(x.detach()) for x in given)  # (B, K, C or 1, m)

@@ -115,7 +115,8 @@ class EpisodeThreshold(nn.Module):
             (B, S).
         """
         values = scores[:, ::STEP, ::STEP].flatten(1)
-        quantiles = torch.quantile(values, values.new_tensor(QUANTILES), dim=1).T
+        quantiles = torch.tensor(QUANTILES).to(values, non_blocking=True)
+        quantiles = torch.quantile(values, quantiles, dim=1).T
         return torch.cat([quantiles, values.std(dim=1, keepdim=True), share[:, None]], dim=1)
 
     def fit(self, statistics: Tensor, best: Tensor, weight: Tensor, *, ridge: float = 60.0) -> None:
@@ -260,7 +261,7 @@ class Matcher(FewShotNetwork):
         if place != len(self.metrics) - 1:
             return match(cells, features, *shares)
         one = all(len(s.mask_map) == 1 for s in supports)  # that serve all queries
-        one = one and bool((support_labels == support_labels[:1]).all())
+        one = one and (len(labels) == 1 or bool((labels == labels[:1]).all()))
         levels = [support.levels[place] for support in supports]
         factors = self._adapted(levels, labels[:1]) if one else None
         if factors is None:
