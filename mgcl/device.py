@@ -43,7 +43,8 @@ def make_reproducible(seed: int, *, threads: int = 0, deterministic: bool = Fals
         torch.set_num_threads(threads)
     if deterministic:  # cuBLAS has to know before its first product
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(deterministic)
+    if deterministic != torch.are_deterministic_algorithms_enabled():  # it imports the compiler
+        torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = not deterministic
 
 

@@ -161,6 +161,6 @@ def _picture(path: Path, words: str) -> Picture:
 def _embedded(image: "Image", words: str) -> Picture:
     """As WebP inside the page: it takes a fifth of the PNG."""
     buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, format="WEBP", quality=85)
+    image.convert("RGB").save(buffer, format="WEBP", quality=85, method=2)
     data = base64.b64encode(buffer.getvalue()).decode()
     return Picture(f"data:image/webp;base64,{data}", *image.size, words)

@@ -66,7 +66,7 @@ def _write_panel(
     words = [f"{panel.shots}shot", panel.kind, panel.place, panel.episode, class_name]
     name = re.sub(r"[^\w-]+", "_", "_".join(map(str, words)))  # a class may be called anything
     path = f"panels/{name}.png"
-    write_png(config.run_dir / path, sheet.picture)
+    write_png(config.run_dir / path, sheet.picture, level=2)
     return panel._replace(path=path, boxes=sheet.boxes)
 
 
