@@ -69,7 +69,9 @@ class EncodedLoader:
         fingerprint, store = self.network.fingerprint(), self.setup.features
         plan = self._plan(fingerprint)
         work = [piece for step in plan for piece in step.work()]
-        loaded = iter(load_work(self.dataset, work, workers=self.workers))
+        here = self.setup.device.type == "cpu" and not any(step.groups for step in plan)
+        # processes for labels alone cost a processor more than they take off it
+        loaded = iter(load_work(self.dataset, work, workers=0 if here else self.workers))
         fresh: dict[tuple[int, Hashable], Encoded] = {}  # encoded for a batch that has not come yet
         for number, step in enumerate(plan):
             for group in step.groups:
