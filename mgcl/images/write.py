@@ -33,14 +33,21 @@ def write_png(
         DiskFullError: the disk takes no more.
         OSError: the folder is not writable.
     """
+    write_bytes(path, encode_png(image, level=level, texts=texts), durable=durable)
+
+
+def encode_png(
+    image: np.ndarray, *, level: int = _LEVEL, texts: Mapping[str, str] | None = None
+) -> bytes:
+    """The bytes that `write_png` writes; arguments as there."""
+    if level == 1 and image.ndim == 3 and not texts:
+        return _quick(image)
     kept = PngImagePlugin.PngInfo()
     for key, text in (texts or {}).items():
         kept.add_text(key, text)
-    if level == 1 and image.ndim == 3 and not texts:
-        return write_bytes(path, _quick(image), durable=durable)
     encoded = io.BytesIO()
     Image.fromarray(image).save(encoded, "PNG", compress_level=level, pnginfo=kept)
-    write_bytes(path, encoded.getvalue(), durable=durable)
+    return encoded.getvalue()
 
 
 def _quick(picture: np.ndarray) -> bytes:

@@ -84,7 +84,7 @@ class RunLog:
         """TensorBoard picture: (h, w, 3) uint8."""
         if self.active:
             with writing_in(self.path.parent):
-                self._writer.add_image(tag, image, step, dataformats="HWC")
+                tensorboard.add_picture(self._writer, tag, image, step)
 
     def flush(self) -> None:
         """All that was logged is on disk afterwards: a checkpoint may count on it."""

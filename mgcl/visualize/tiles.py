@@ -123,8 +123,11 @@ def _scale(paper: Any, draw: Any, start: tuple[int, int]) -> None:
 @lru_cache(maxsize=8)
 def font(size: int, *, bold: bool = False) -> "ImageFont.FreeTypeFont":
     """DejaVu Sans, which comes with matplotlib."""
-    import matplotlib
+    from importlib.util import find_spec
+
     from PIL import ImageFont
 
+    spec = find_spec("matplotlib")  # found only: its import takes a fifth of a second
+    assert spec is not None and spec.origin is not None
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
+    return ImageFont.truetype(Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / name, size)
