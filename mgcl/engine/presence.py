@@ -5,7 +5,7 @@ is left out at a time, so that what a query shows instead is partly unknown, too
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mgcl.datasets.pool import LabelledImage
+from mgcl.engine.features import Recent
 from mgcl.engine.forward import Setup
 from mgcl.model.matcher import Matcher
 from mgcl.model.matching import FITTED_SHOTS, unit
@@ -24,6 +25,7 @@ GROUND_CELLS, GROUND_STEPS = 12_000, 8
 GROUPS = 3  # of the training classes; each is judged by what the others say
 PLAIN = 0.98  # share of a cell that is no class
 CHUNK = 32  # images at a time
+ROOM = 2**30  # bytes of images in the metric
 
 
 class Pool(NamedTuple):
@@ -102,9 +104,10 @@ def fit_presence(presence: Presence, pool: Pool, *, seed: int = 0) -> bool:
     group_of = {place: number % GROUPS for number, place in enumerate(places)}
     for out in (places[group::GROUPS] for group in range(GROUPS)):
         known.learn([regions[other] for other in places if other not in out], ground)
+        seen = InMetric(known, pool)
         for place, (shots, pairs_of) in itertools.product(out, found.items()):
             for pairs in draw_pairs(pool, place, shots, sets, generator):
-                pairs_of.append((pairs, set_statistics(presence, pool, pairs)))
+                pairs_of.append((pairs, set_statistics(seen, pool, pairs)))
     known.learn([*regions.values()], ground)
     for shots, pairs_of in found.items():
         if pairs_of:
@@ -169,10 +172,28 @@ def draw_pairs(
     return drawn
 
 
-def set_statistics(presence: Presence, pool: Pool, pairs: PairSet) -> Tensor:
+class InMetric:
+    """Images of the pool in the metric as it is now, each brought there once, if there is room."""
+
+    def __init__(self, known: Known, pool: Pool) -> None:
+        """None yet."""
+        self.known, self._pool = known, pool
+        self._kept: Recent[Tensor] = Recent(ROOM, lambda cells: cells.nbytes)
+
+    def __call__(self, images: Sequence[int]) -> Tensor:
+        """Cells of different images: (b, C, n)."""
+        new = [image for image in images if image not in self._kept]
+        fresh = dict(zip(new, self.known(self._pool.cells[new].to(self.known.mean)), strict=True))
+        cells: dict[Hashable, Tensor] = {
+            image: fresh[image] if image in fresh else self._kept[image] for image in images
+        }
+        self._kept.use(cells)
+        return torch.stack([*cells.values()])
+
+
+def set_statistics(seen: InMetric, pool: Pool, pairs: PairSet) -> Tensor:
     """(Q, S)."""
-    known = presence.known
-    cells = known(pool.cells[pairs.queries + pairs.supports].to(known.mean))
+    cells = seen(pairs.queries + pairs.supports)
     query, support = cells[: len(pairs.queries)], cells[len(pairs.queries) :]
     shares = pool.shares[pairs.supports].to(cells)  # (K, L, n)
     foreground = shares[:, pairs.place]
@@ -182,7 +203,7 @@ def set_statistics(presence: Presence, pool: Pool, pairs: PairSet) -> Tensor:
         support.transpose(0, 1).flatten(1)[None],  # (K, C, n) -> (1, C, K*n)
         foreground.flatten()[None],
         background.flatten()[None],
-        known,
+        seen.known,
         len(pairs.supports),
     )
     return statistics

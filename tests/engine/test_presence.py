@@ -4,7 +4,14 @@ import torch
 
 from mgcl.datasets.pool import LabelledImage
 from mgcl.engine.forward import Setup
-from mgcl.engine.presence import Pool, draw_pairs, encode_pool, fit_presence, set_statistics
+from mgcl.engine.presence import (
+    InMetric,
+    Pool,
+    draw_pairs,
+    encode_pool,
+    fit_presence,
+    set_statistics,
+)
 from mgcl.model.matcher import Matcher
 from mgcl.model.presence import Presence
 from tests.engine.test_calibration import Colours, scene
@@ -44,7 +51,7 @@ def test_a_class_that_was_not_there_is_told_from_its_absence(shots):
     novel = pool([10, 11, 12], seed=2)
     drawn = draw_pairs(novel, 1, shots, 10, torch.Generator().manual_seed(0))
     shown = torch.cat([torch.arange(16) < 8 for _ in drawn])
-    numbers = [set_statistics(presence, novel, pairs) for pairs in drawn]
+    numbers = [set_statistics(InMetric(presence.known, novel), novel, pairs) for pairs in drawn]
     alone = torch.cat([presence.rule(shots)(x) for x in numbers])
     assert auc(alone, shown) > 0.9
     assert (alone[shown] > 0).float().mean() > 0.75
