@@ -70,8 +70,8 @@ def _write(path: Path, state: dict[str, Any]) -> None:
             raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
-def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Read a checkpoint; only tensors and plain values are admitted, nothing is run.
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint, onto the CPU; only tensors and plain values are admitted, nothing is run.
 
     Raises:
         CheckpointError: no such file, torn, or with anything but tensors and plain values.
@@ -83,7 +83,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
             with zipfile.ZipFile(path) as archive:
                 if damaged := archive.testzip():
                     raise ValueError(f"wrong checksum of {damaged}")
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # on garbage the unpickler raises anything, KeyError and all
         raise CheckpointError(f"{path} is torn or no checkpoint of tensors: {error}") from None
     if not isinstance(state, Mapping):

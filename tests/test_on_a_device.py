@@ -1,54 +1,89 @@
 """Everything that computes is as right on a device as on the CPU, shown on a pretended one."""
 
 import json
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 import main_0_extract_masks as main_0
 import main_1_mgcl_train as main_1
 import main_2_mgcl_test as main_2
-from mgcl import device
-from mgcl.engine import presence
+from mgcl import checkpoint, device
+from mgcl.engine import presence, training
+from mgcl.masks.sam import SamMaskGenerator
+from mgcl.model.pretrained import build_backbone
+from mgcl.page.search import Search
+from mgcl.predict.command import main as predict
+from mgcl.train import interrupt
 from mgcl.visualize import plots
+from mgcl.visualize.command import main as visualize
+from tests.masks.test_sam import scene, settings_for, tiny_sam
+from tests.page.scenes import SIDE, begin, middle, paint, settle, write_scenes
 from tests.pretended import CPU, DEVICE, pretended
 from tests.small_run import words
+from tests.train.test_resume import Telling
 
 PLACES = {"cpu": CPU, "device": DEVICE}
+FEW = {"train_epochs": 1, "train_episodes_per_epoch": 4, "train_calibration_episodes": 4}
+FEW |= {"test_max_episodes": 4, "test_panels": 0}
+RUNS = {
+    "mgcl": {"test_shots": "[2]"},
+    "matcher": {"test_shots": "[3]", "test_panels": 1, "run_features_dtype": "float16"},
+    "mgcl+matcher": {
+        "test_shots": "[2]",
+        "train_freeze_backbone": "true",
+        "train_accumulate": 2,
+    },
+}
 
 
 @contextmanager
-def computing_on(place: str) -> Iterator[None]:
-    """What `choose_device` chooses, whatever it is asked for."""
+def computing_on(place: str) -> Iterator[torch.device]:
+    """All that chooses a device chooses this one."""
     with pytest.MonkeyPatch.context() as patch, pretended() if place == "device" else nullcontext():
         for module in (device, main_0, main_1, main_2):
             patch.setattr(module, "choose_device", lambda name: PLACES[place])
+        yield PLACES[place]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def less() -> Iterator[None]:
+    """What takes time and shows nothing here."""
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(presence, "SETS", 12)  # of pairs that presence is fitted to
         for plot in ("learning_curve", "precision_recall_plot", "threshold_plot"):
-            patch.setattr(plots, plot, lambda *words, **named: None)  # of the host's numbers
+            patch.setattr(plots, plot, lambda *words, **named: None)
         yield
 
 
 @pytest.fixture(scope="module")
-def data(isaid_root, tmp_path_factory) -> tuple[Path, Path]:
+def data(isaid_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Scenes and their mask maps."""
     masks = tmp_path_factory.mktemp("device") / "masks"
     assert main_0.main(words(isaid_root, masks, masks)) == 0
     return isaid_root, masks
 
 
-def run_on(place: str, data: tuple[Path, Path], folder: Path, **constants: Any) -> Path:
-    """A run trained and tested there; its folder."""
-    run = folder / place / "small"
-    few = {"train_epochs": 1, "train_calibration_episodes": 4, "test_max_episodes": 4}
-    line = words(*data, run, **(few | {"train_episodes_per_epoch": 4} | constants))
-    with computing_on(place):
-        assert main_1.main(line) == 0
-        assert main_2.main(line) == 0
-    return run
+def line_of(head: str, data: tuple[Path, Path], run: Path, **constants: Any) -> list[str]:
+    return words(*data, run, **{"model_head": head} | FEW | RUNS[head] | constants)
+
+
+@pytest.fixture(scope="module", params=RUNS)
+def runs(request, data, tmp_path_factory) -> tuple[str, Path]:
+    """A head, and the folder of its runs on the CPU and on the device, trained and tested."""
+    folder = tmp_path_factory.mktemp("runs")
+    for place in PLACES:
+        with computing_on(place):
+            assert main_1.main(line_of(request.param, data, folder / place)) == 0
+            assert main_2.main(line_of(request.param, data, folder / place)) == 0
+    return request.param, folder
 
 
 def told(run: Path, number: Callable[[str], Any]) -> dict[str, Any]:
@@ -66,20 +101,118 @@ def nearly(number: str) -> Any:
     return pytest.approx(float(number), rel=1e-4, abs=1e-4)
 
 
+def test_training_and_test_tell_what_they_tell_on_the_cpu(runs):
+    _, folder = runs
+    assert told(folder / "device", float) == told(folder / "cpu", nearly)
+
+
+@pytest.mark.parametrize("runs", ["mgcl"], indirect=True)
+def test_a_training_that_was_interrupted_goes_on_there_to_the_same_weights(runs, data, tmp_path):
+    head, folder = runs
+    line = line_of(head, data, tmp_path / "again", train_resume="auto")
+    with computing_on("device"):
+        with pytest.MonkeyPatch.context() as patch:
+            told = Telling(training.segmentation_loss, 1, signal.SIGTERM)
+            patch.setattr(training, "segmentation_loss", told)
+            assert main_1.main(line) == interrupt.STATUS
+        assert main_1.main(line) == 0
+    again, whole = (
+        checkpoint.load(run / "last.pt") for run in (tmp_path / "again", folder / "device")
+    )
+    assert again["step"] == whole["step"] == 2
+    assert all(torch.equal(again["model"][name], x) for name, x in whole["model"].items())
+
+
+def predicted(tmp_path: Path, *line: object, supports: int = 1, window: int = SIDE) -> None:
+    """Marks in scenes find the same in a larger one, here and there: the same files."""
+    image, label = paint(1, (SIDE, SIDE + SIDE // 2))
+    Image.fromarray(image).save(tmp_path / "query.png")
+    shown: list[object] = []
+    for k in range(supports):
+        image, label = paint(10 + k)
+        Image.fromarray(image).save(tmp_path / f"support{k}.png")
+        Image.fromarray(255 * (label == 1).astype(np.uint8)).save(tmp_path / f"label{k}.png")
+        shown += [tmp_path / f"support{k}.png", tmp_path / f"label{k}.png"]
+    given = ["--support", *shown, "--query", tmp_path / "query.png", "--window", window]
+    given += ["--overlap", 0.2, "--probabilities", *line]
+    for place in PLACES:
+        with computing_on(place):
+            assert predict([str(word) for word in [*given, "--to", tmp_path / place]]) == 0
+    for kind in ("masks", "overlays", "probabilities"):
+        same_picture(*(tmp_path / place / kind / "query.png" for place in PLACES))
+
+
+def same_picture(*paths: Path) -> None:
+    """But for where a last bit decides."""
+    first, second = (np.asarray(Image.open(path)).astype(float) for path in paths)
+    assert first.any() and (abs(first - second) > 0.002 * first.max()).mean() < 0.002
+
+
 @pytest.mark.parametrize(
-    "constants",
-    [
-        {"model_head": "mgcl", "test_panels": 0, "test_shots": "[2]"},
-        {"model_head": "matcher", "run_features_dtype": "float16", "test_shots": "[3]"},
-        {
-            "model_head": "mgcl+matcher",
-            "train_freeze_backbone": "true",
-            "train_accumulate": 2,
-            "test_shots": "[2]",
-        },
-    ],
-    ids=lambda constants: constants["model_head"],
+    ("supports", "more"), [(1, []), (3, ["--pool"]), (3, ["--keep-present", 1])]
 )
-def test_training_and_test_tell_what_they_tell_on_the_cpu(data, tmp_path, constants):
-    on_cpu, on_device = (run_on(place, data, tmp_path, **constants) for place in PLACES)
-    assert told(on_device, float) == told(on_cpu, nearly)
+def test_predict_finds_the_same_untrained(tmp_path, supports, more):
+    predicted(tmp_path, *more, supports=supports)
+
+
+def test_predict_finds_the_same_by_a_checkpoint(runs, tmp_path):
+    _, folder = runs
+    predicted(tmp_path, "--checkpoint", folder / "cpu/best.pt", supports=3, window=96)
+
+
+def test_the_page_finds_the_same(tmp_path, monkeypatch):
+    labels = write_scenes(tmp_path / "scenes", 3)
+    Image.fromarray(paint(7, (SIDE, 2 * SIDE))[0]).save(tmp_path / "scenes/wide.png")
+    search, found = Search._run, []
+
+    def within(self: Search) -> None:
+        with pretended():  # is each thread's own
+            search(self)
+
+    for place in PLACES:
+        with computing_on(place), monkeypatch.context() as patch:
+            if place == "device":
+                patch.setattr(Search, "_run", within)
+            session = begin(tmp_path / "scenes", project=tmp_path / place)
+            session.project.add_class("red")
+            for name in ("000.png", "001.png"):
+                at = middle(labels[name], 1)
+                assert session.click(session.by_key[name], *at, 2, 1)
+                settle(session)
+            planes = [session.search.planes(picture) for picture in session.pictures.all]
+            found.append(np.concatenate([(level > 127).ravel() for _, level in planes]))
+            session.close()
+    assert found[0].any() and (found[0] != found[1]).mean() < 0.002
+
+
+def test_segment_anything_makes_the_same_masks():
+    made = []
+    for place in PLACES:
+        with computing_on(place) as where:
+            generator = SamMaskGenerator(tiny_sam().to(where), settings_for("tens"), image_batch=2)
+            made.append(generator.many([scene(64, 80), scene(64, 80, seed=4), scene(50, 40)]))
+    assert all(map(np.array_equal, *made))
+
+
+@pytest.mark.parametrize("runs", ["mgcl", "mgcl+matcher"], indirect=True)
+def test_guidance_is_drawn_the_same(runs, data, tmp_path):
+    head, folder = runs
+    for place in PLACES:
+        line = line_of(head, data, folder / "cpu")
+        with computing_on(place):
+            line = ["--episode", "1", "--to", str(tmp_path / f"{place}.png"), *line]
+            assert visualize(line) == 0
+    same_picture(*(tmp_path / f"{place}.png" for place in PLACES))
+
+
+@pytest.mark.parametrize("name", ["resnet50", "efficientnet_lite0+efficientnet_lite2"])
+def test_backbones_encode_the_same(name):
+    torch.manual_seed(0)
+    backbone = build_backbone(name, "none").eval()
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    found = []
+    for place in PLACES:
+        with computing_on(place) as where, torch.inference_mode():
+            found.append([tap.cpu() for tap in backbone.to(where).taps(images.to(where))])
+    for here, there in zip(*found, strict=True):
+        assert abs(here - there).max() < 1e-4 * here.abs().max()

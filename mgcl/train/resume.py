@@ -118,13 +118,12 @@ def save(
     checkpoint.save(folder / LAST, saved, previous=folder / PREVIOUS)
 
 
-def find(folder: Path, wanted: str, device: torch.device) -> tuple[Path, dict[str, Any]] | None:
+def find(folder: Path, wanted: str) -> tuple[Path, dict[str, Any]] | None:
     """The checkpoint that the run goes on from, with its path; None for a run that starts.
 
     Args:
         folder: of the run.
         wanted: train.resume: "", "auto" or the path of a checkpoint.
-        device: where its tensors go.
 
     Raises:
         ValueError: the run exists and `wanted` does not say what to do.
@@ -137,23 +136,23 @@ def find(folder: Path, wanted: str, device: torch.device) -> tuple[Path, dict[st
             raise ValueError(
                 f"{there[0]} is there already: to go on from {path}, take another run.name"
             )
-        return path, checkpoint.load(path, device)
+        return path, checkpoint.load(path)
     if there and not wanted:
         raise ValueError(
             f"{there[0]} is there already: --train.resume auto goes on with it, another run.name "
             "starts afresh"
         )
-    return _newest_whole(there, device) if there else None
+    return _newest_whole(there) if there else None
 
 
-def _newest_whole(paths: list[Path], device: torch.device) -> tuple[Path, dict[str, Any]]:
+def _newest_whole(paths: list[Path]) -> tuple[Path, dict[str, Any]]:
     *newer, oldest = paths
     for path in newer:
         try:
-            return path, checkpoint.load(path, device)
+            return path, checkpoint.load(path)
         except checkpoint.CheckpointError as error:
             _warn(f"{error}; going on with {oldest}, the one before")
-    return oldest, checkpoint.load(oldest, device)
+    return oldest, checkpoint.load(oldest)
 
 
 def _warn(text: str) -> None:
@@ -192,8 +191,7 @@ def take_up(
     Raises:
         ValueError: as `find` and `changed_constants`; or processes found different checkpoints.
     """
-    device = next(model.parameters()).device
-    found = find(folder, config.train.resume, device)
+    found = find(folder, config.train.resume)
     start = Start(State())
     if found:
         path, saved = found
@@ -202,7 +200,7 @@ def take_up(
         best = find_best(path, state)
         start = Start(state, path, saved.get("progress"), tuple(changed), best)
     start.state.data = dict(data)
-    if not distributed.is_same(start.state.step, device):
+    if not distributed.is_same(start.state.step, next(model.parameters()).device):
         raise ValueError(
             "the processes found different checkpoints: run.root must lie on storage that all "
             "machines share"

@@ -216,7 +216,7 @@ def test_the_newest_whole_checkpoint_is_found(damage, pipeline, tmp_path, capsys
     if damage != "missing":
         (tmp_path / "last.pt").write_bytes(data if damage != "hostile" else hostile(tmp_path))
     shutil.copy(pipeline.folder / "last.previous.pt", tmp_path)
-    path, saved = resume.find(tmp_path, "auto", torch.device("cpu"))
+    path, saved = resume.find(tmp_path, "auto")
     assert path.name == "last.previous.pt" and saved["seen"] == 5
     warned = "last.pt is torn" in capsys.readouterr().err
     assert warned == (damage != "missing") and not (tmp_path / "mark").exists()
