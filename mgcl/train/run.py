@@ -66,7 +66,7 @@ class Run:
         self._encodes_once = not self.model.learns_to_encode()
         trained: Any = Comparing(self.model) if self._encodes_once else self.model
         # torch.compile leaves the module as it is: the wrapper shares its parameters.
-        trained = torch.compile(trained) if recipe.compile else trained
+        trained = torch.compile(trained, dynamic=False) if recipe.compile else trained
         self.forward = in_parallel(trained, device)
 
     def _open_log(self, start: resume.Start) -> RunLog:
