@@ -126,7 +126,7 @@ class Results:
 
     def finish(self, name: str, record: Mapping[str, Any], tile: np.ndarray) -> None:
         """Keep what is to be said of a query, and a small picture of it, (h, w, 3) uint8."""
-        write_png(self.tile(name), tile)
+        write_png(self.tile(name), tile, level=1)
         write_json(self.work(name).with_suffix(".json"), {"name": name, **record})
 
     def tile(self, name: str) -> Path:

@@ -156,7 +156,7 @@ def _write_overlay(path: Path, results: Iterator[Finished], grid: Grid, style: S
     picture, classes = quick_look(results, grid)
     for number, colour in enumerate(style.colours, start=1):
         picture = outlined(picture, (classes == number).astype(np.uint8), colour)
-    write_png(path, picture)
+    write_png(path, picture, level=1)
 
 
 def quick_look(results: Iterator[Finished], grid: Grid) -> tuple[np.ndarray, np.ndarray]:
