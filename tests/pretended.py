@@ -6,6 +6,7 @@ what is not on the host. Its operations come through Python, so that a test may 
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -112,6 +113,8 @@ def pretended() -> Iterator[torch.device]:
         # fused optimisers have a list of devices
         mock.patch("torch.optim.adam._device_dtype_check_for_fused"),
         mock.patch("torch.optim.sgd._device_dtype_check_for_fused"),
+        # passes that are made again ask it for its random numbers
+        mock.patch.object(torch, DEVICE.type, SimpleNamespace(_initialized=False), create=True),
         # under it operations come whole, not as those that they consist of
         mock.patch.object(torch._C, "_InferenceMode", lambda on: torch.set_grad_enabled(not on)),
         Everywhere(),

@@ -134,6 +134,7 @@ def test_all_is_as_before_afterwards():
             torch._C._only_lift_cpu_tensors(),
             torch._C._InferenceMode,
             torch.autocast,
+            hasattr(torch, DEVICE.type),
             *(module._device_dtype_check_for_fused for module in checks),
             torch._C._len_torch_dispatch_stack(),
         ]

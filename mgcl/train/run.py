@@ -233,7 +233,7 @@ class Run:
 
     def _save(self, progress: dict[str, Any] | None = None, *, best: bool = False) -> None:
         """The first process writes; weights that are no numbers are never written."""
-        if not all(p.isfinite().all() for p in self.model.parameters()):
+        if not torch.stack([p.isfinite().all() for p in self.model.parameters()]).all():
             raise LossNotFiniteError(
                 f"a weight is NaN or infinite after step {self.state.step} on the training "
                 f"episodes {self._batch}: lower train.lr; the last good checkpoint is kept"

@@ -13,6 +13,7 @@ from benchmarks.inputs import episodes
 from mgcl.build import build_network
 from mgcl.config import Config, with_values
 from mgcl.engine.forward import Setup
+from mgcl.model import mgcd
 from mgcl.model.fewshot import FewShotNetwork
 from tests.pretended import CPU, DEVICE, INDEXED, Pretended, aten, pretended
 
@@ -94,8 +95,12 @@ def test_what_only_computes_is_no_wait():
     assert waits.found == []
 
 
-@pytest.mark.parametrize("head", ["mgcl", "matcher", "mgcl+matcher"])
-def test_the_host_does_not_wait_in_a_training_step(head):
+@pytest.mark.parametrize(
+    ("head", "products"),
+    [("mgcl", mgcd.CHUNK), ("mgcl", 1000), ("matcher", mgcd.CHUNK), ("mgcl+matcher", mgcd.CHUNK)],
+)
+def test_the_host_does_not_wait_in_a_training_step(head, products, monkeypatch):
+    monkeypatch.setattr(mgcd, "CHUNK", products)  # held at a time: more are made again backward
     with pretended() as device:
         step = training_step(Case(device), network(head), batch_of(episodes(2, 1, 64)), "float32")
         step()
