@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import torch
 from pydantic import ValidationError
-from torch.utils.data import DataLoader
 
 from mgcl import checkpoint, console, distributed
 from mgcl.checkpoint import CheckpointError
 from mgcl.config import Config, explain, with_values
 from mgcl.config.compare import read_saved, unknown_constants
+from mgcl.datasets.loader import in_batches
 from mgcl.datasets.sets import EpisodeSet, Source, build_pool, of_shots
 from mgcl.device import keep_freed_memory, make_reproducible
 from mgcl.engine.calibration import fit_threshold
@@ -19,7 +19,7 @@ from mgcl.engine.encoding import EncodedLoader, by_class
 from mgcl.engine.evaluation import THRESHOLDS
 from mgcl.engine.features import FeatureStore
 from mgcl.engine.forward import Setup
-from mgcl.engine.presence import encode_pool, fit_presence
+from mgcl.engine.presence import fit_presence, gather_pool
 from mgcl.model.fewshot import FewShotNetwork
 from mgcl.model.matcher import Matcher
 from mgcl.model.matching import FITTED_SHOTS
@@ -197,36 +197,64 @@ def evaluation_loader(
     )
 
 
-def fit_thresholds(network: Matcher, heldout: EpisodeSet, config: Config, setup: Setup) -> None:
-    """Learn where the matcher splits its maps, for each number of supports that the data allow."""
+def fit_thresholds(
+    network: Matcher,
+    heldout: EpisodeSet,
+    config: Config,
+    setup: Setup,
+    *,
+    encoder: FewShotNetwork | None = None,
+) -> None:
+    """Learn where the matcher splits its maps, for each number of supports that the data allow.
+
+    `encoder`: what encodes the images instead of it, see `begin`.
+    """
     for shots in FITTED_SHOTS:
         part = of_shots(heldout, shots)
         if part.ids:
-            episodes = evaluation_loader(network, part, config, setup)
+            episodes = evaluation_loader(encoder or network, part, config, setup)
             fit_threshold(network, episodes, shots=shots, setup=setup)
 
 
 def begin(network: FewShotNetwork, heldout: EpisodeSet, config: Config, setup: Setup) -> None:
     """Before the first step: what a matcher learns that no step changes.
 
-    That is whether an image shows a class at all and, where it is not trained, its thresholds.
+    That is whether an image shows a class at all and, where it is not trained, its thresholds. The
+    images are encoded as the training needs them: of a larger network the matcher's levels are the
+    first.
     """
     matcher = network.matcher if isinstance(network, ResidualMGCL) else network
     if not isinstance(matcher, Matcher):
         return
     source = heldout.dataset.source
     assert isinstance(source, Source)
-    learn_presence(matcher, source, config, setup)
+    learn_presence(matcher, source, config, setup, encoder=network)
     if matcher is not network:
-        fit_thresholds(matcher, heldout, config, setup)
+        fit_thresholds(matcher, heldout, config, setup, encoder=network)
 
 
-def learn_presence(network: Matcher, source: Source, config: Config, setup: Setup) -> None:
-    """Learn to tell whether an image shows a class, from images of the training classes."""
-    workers = config.data.workers
-    loader = DataLoader(build_pool(source), batch_size=config.test.batch_size, num_workers=workers)
+def learn_presence(
+    network: Matcher,
+    source: Source,
+    config: Config,
+    setup: Setup,
+    *,
+    encoder: FewShotNetwork | None = None,
+) -> None:
+    """Learn to tell whether an image shows a class, from images of the training classes.
+
+    `encoder`: what encodes the images instead of the matcher, see `begin`.
+    """
+    pool, encoder = build_pool(source), encoder or network
+    batches = EncodedLoader(
+        encoder.eval(),
+        pool,
+        in_batches(range(len(pool.entries)), config.test.batch_size),
+        setup=setup,
+        workers=config.data.workers,
+    )
     classes = source.benchmark.train_class_ids(config.data.fold)
-    fit_presence(network.presence, encode_pool(network, loader, classes, setup=setup))
+    fit_presence(network.presence, gather_pool(batches, classes))
 
 
 def thresholds_to_try(wanted: float | str) -> tuple[float, ...]:

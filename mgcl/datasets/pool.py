@@ -1,35 +1,28 @@
 """Images of many classes at once, for what is fitted to images and not to episodes."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import torch
 
+from mgcl.datasets.episodes import EpisodeDataset, EpisodeSpec, Labels, ManifestPlan
 from mgcl.datasets.lists import Entry, uniform
 from mgcl.datasets.samples import ImageSource
 
 
-class LabelledImage(NamedTuple):
-    """An image with all its labels; a loader puts a batch dimension in front."""
-
-    image: torch.Tensor  # (3, S, S) uint8 RGB
-    ids: torch.Tensor  # (S, S) uint8: 1 + the class, 0 = none, 255 = ignored
-
-
-class PoolDataset(torch.utils.data.Dataset[LabelledImage]):
-    """The images of a list's entries, each once."""
+class PoolDataset(EpisodeDataset):
+    """The images of a list's entries, each once: as queries without supports."""
 
     def __init__(self, source: ImageSource, entries: Sequence[Entry]) -> None:
         """Read nothing yet; of entries of one image any will do."""
-        self.source, self.entries = source, entries
+        super().__init__(source, ManifestPlan([EpisodeSpec(entry, ()) for entry in entries]))
+        self.entries = entries
 
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.entries)
-
-    def __getitem__(self, place: int) -> LabelledImage:
-        """Load an image."""
-        return LabelledImage(*self.source.load_ids(self.entries[place]))
+    def labels(self, episode_ids: Sequence[int]) -> Labels:
+        """Instead of one class's label the ids of all: 1 + the class, 0 = none, 255 = ignored."""
+        entries = [self.entries[i] for i in episode_ids]
+        ids = torch.stack([self.source.load_ids(entry) for entry in entries])  # (B, H, W)
+        classes = torch.tensor([entry.class_id for entry in entries])
+        return Labels(ids, ids[:, None][:, :0], classes, torch.tensor([*episode_ids]))
 
 
 def choose_images(entries: Iterable[Entry], per_class: int, seed: int) -> list[Entry]:

@@ -81,20 +81,17 @@ class ImageSource:
         label = binary_label(ids, entry.class_id)
         return Sample(torch.from_numpy(image), torch.from_numpy(label), torch.from_numpy(mask_map))
 
-    def load_ids(self, entry: Entry) -> tuple[torch.Tensor, torch.Tensor]:
-        """As `load`, but image (3, S, S) and the label ids (S, S) of all classes."""
-        planes = self._cache.get(self._key(entry), lambda: self._planes(entry))
-        return torch.from_numpy(planes[:3]), torch.from_numpy(planes[3])
-
     def load_label(self, entry: Entry) -> torch.Tensor:
         """The label of `load` alone, (S, S); the image is not decoded for it."""
-        ids = self._cache.find(self._key(entry))
-        if ids is None:
-            path = self.benchmark.label_path(self.root, entry.split, entry.name)
-            ids = resize_nearest(read_label(path, self.benchmark), self.image_size)
-        else:
-            ids = ids[3]
-        return torch.from_numpy(binary_label(ids, entry.class_id))
+        return torch.from_numpy(binary_label(self.load_ids(entry).numpy(), entry.class_id))
+
+    def load_ids(self, entry: Entry) -> torch.Tensor:
+        """As `load_label`, but the ids of all classes."""
+        planes = self._cache.find(self._key(entry))
+        if planes is not None:
+            return torch.from_numpy(planes[3])
+        path = self.benchmark.label_path(self.root, entry.split, entry.name)
+        return torch.from_numpy(resize_nearest(read_label(path, self.benchmark), self.image_size))
 
     def _planes(self, entry: Entry) -> np.ndarray:
         """(5, S, S) uint8: red, green, blue, label ids, mask map."""

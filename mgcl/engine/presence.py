@@ -12,10 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mgcl.datasets.pool import LabelledImage
 from mgcl.engine.features import Recent
-from mgcl.engine.forward import Setup
-from mgcl.model.matcher import Matcher
+from mgcl.engine.forward import EncodedEpisodes
 from mgcl.model.matching import FITTED_SHOTS, unit
 from mgcl.model.presence import GROUND, Known, Presence, pair_statistics
 
@@ -57,28 +55,22 @@ class PairSet(NamedTuple):
 
 
 @torch.inference_mode()
-def encode_pool(
-    network: Matcher, loader: Iterable[LabelledImage], class_ids: Sequence[int], *, setup: Setup
-) -> Pool:
-    """Encode images; memory grows with their number, 320 kB each with 624 channels at 256 px.
+def gather_pool(batches: Iterable[EncodedEpisodes], class_ids: Sequence[int]) -> Pool:
+    """Take up encoded images; memory grows by 320 kB each with 624 channels at 256 px.
 
     Args:
-        network: on the device; its untrained metric counts.
-        loader: batches of images with the ids of their labels.
+        batches: of a `PoolDataset`, whose first level is that of a matcher's untrained metric.
         class_ids: the training classes, 0-based; all others are background, as in training.
-        setup: device and precision.
     """
-    network.eval()
-    wanted = torch.tensor(class_ids) + 1
     parts = []
-    for batch in loader:
-        encoded = setup.encode(network, batch.image, torch.zeros_like(batch.ids))
-        features = encoded.levels[0]
+    for query, _, labels in batches:
+        features, ids = query.levels[0], labels.query
+        wanted = torch.tensor(class_ids, device=ids.device) + 1
         size = (features.shape[2], features.shape[3])
-        masks = (batch.ids[:, None] == wanted[:, None, None]).float()  # (B, L, H, W)
-        none = 1 - masks.sum(dim=1, keepdim=True) - (batch.ids[:, None] == 255).float()
+        masks = (ids[:, None] == wanted[:, None, None]).float()  # (B, L, H, W)
+        none = 1 - masks.sum(dim=1, keepdim=True) - (ids[:, None] == 255).float()
         shares = F.adaptive_avg_pool2d(torch.cat([masks, none], 1), size)
-        cells, shares = features.flatten(2).half().cpu(), shares.flatten(2).half()
+        cells, shares = features.flatten(2).half().cpu(), shares.flatten(2).half().cpu()
         parts.append((cells, shares[:, :-1], shares[:, -1]))
     return Pool(*map(torch.cat, zip(*parts, strict=True)))
 

@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from mgcl.datasets.pool import LabelledImage
-from mgcl.engine.forward import Setup
+from mgcl.datasets.episodes import Labels
+from mgcl.engine.forward import EncodedEpisodes
 from mgcl.engine.presence import (
     InMetric,
     Pool,
     draw_pairs,
-    encode_pool,
     fit_presence,
+    gather_pool,
     set_statistics,
 )
 from mgcl.model.matcher import Matcher
@@ -88,14 +88,20 @@ def test_too_few_images_of_a_class_give_no_pairs_and_too_few_classes_no_presence
     assert not presence.fitted
 
 
-def test_images_are_encoded_with_the_training_classes_alone():
+def test_images_are_gathered_with_the_training_classes_alone():
     network = Matcher(Colours())
     scenes = [scene(i, seed=i) for i in range(3)]
     image, label = (torch.stack(part) for part in zip(*scenes, strict=True))
     ids = label * torch.tensor([1, 7, 3], dtype=torch.uint8)[:, None, None]
     ids[0, :32, :32] = 255
-    batches = [LabelledImage(image[:2], ids[:2]), LabelledImage(image[2:], ids[2:])]
-    found = encode_pool(network, batches, [0, 2], setup=Setup(torch.device("cpu")))
+    encoded, nothing = network.eval().encode(image, torch.zeros_like(ids)), torch.zeros(3)
+    batches = [
+        EncodedEpisodes(
+            one, [], Labels(ids[i : i + 1], ids[i : i + 1, None][:, :0], nothing, nothing)
+        )
+        for i, one in enumerate(encoded.split())
+    ]
+    found = gather_pool(batches, [0, 2])
     assert found.cells.shape[0] == 3
     assert found.shares.shape == (3, 2, found.cells.shape[2])
     assert found.shares[1].sum() == 0 and bool((found.plain[1] == 1).all())  # 7 is background
