@@ -31,7 +31,7 @@ def fit_threshold(
     """
     found: list[tuple[Tensor, ...]] = []
     network.eval()
-    for query, supports, labels in episodes:
+    for query, supports, labels, _ in episodes:
         H, W = labels.query.shape[1:]
         given = setup.target(labels.supports)
         scores, statistics = network.score(query, supports, given, query.mask_map, (H, W))

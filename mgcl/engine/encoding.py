@@ -21,9 +21,11 @@ from mgcl.datasets.lists import Entry
 from mgcl.datasets.loader import Work, in_batches, load_work
 from mgcl.engine.forward import EncodedEpisodes, Setup
 from mgcl.model.fewshot import Encoded, FewShotNetwork, join
+from mgcl.model.residual import ResidualMGCL
 
 GROUP = {"cpu": 8}  # images encoded together
 GROUP_ON_GPU = 32
+MATCHED = 32  # episodes whose matcher's part is found at once
 
 
 def by_class(dataset: EpisodeDataset, ids: Sequence[int], batch_size: int) -> list[list[int]]:
@@ -142,12 +144,36 @@ def encode_parts(
     setup: Setup,
     workers: int,
 ) -> Iterator[EncodedEpisodes]:
-    """This process's part of each batch, encoded; it is empty where `loader.load_parts`' is."""
+    """This process's part of each batch, encoded; it is empty where `loader.load_parts`' is.
+
+    What a matcher below the network says is asked of several batches at once: of so few episodes
+    starting its operations takes as long as doing them. It is the same to the bit.
+    """
     parts = [list(distributed.share(batch)) for batch in batches]
     to_load = [part or batch[:1] for part, batch in zip(parts, batches, strict=True)]
     loader = EncodedLoader(network, dataset, to_load, setup=setup, workers=workers)
-    for part, episodes in zip(parts, loader, strict=True):
+    encoded = iter(loader)
+    if isinstance(network, ResidualMGCL):
+        encoded = _matched(network, encoded, setup)
+    for part, episodes in zip(parts, encoded, strict=True):
         yield episodes if part else episodes.part(0, 0)
+
+
+def _matched(
+    network: ResidualMGCL, batches: Iterator[EncodedEpisodes], setup: Setup
+) -> Iterator[EncodedEpisodes]:
+    for first in batches:
+        more = max(1, MATCHED // len(first.labels.query)) - 1
+        block = [first, *itertools.islice(batches, more)]
+        query = join([batch.query for batch in block])
+        supports = [*map(join, zip(*(batch.supports for batch in block), strict=True))]
+        labels = setup.target(torch.cat([batch.labels.supports for batch in block]))
+        with setup.autocast(), torch.no_grad():
+            H, W = labels.shape[2:]
+            found = network.match(query, supports, labels, query.mask_map, (H, W))
+        sizes = [len(batch.labels.query) for batch in block]
+        for batch, matched in zip(block, found.split(sizes), strict=True):
+            yield batch._replace(matched=matched)
 
 
 class _Wanted(NamedTuple):

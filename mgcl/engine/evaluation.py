@@ -93,7 +93,7 @@ def evaluate(
     table = torch.zeros(len(ids), 3 + rules * len(thresholds) * 4, dtype=torch.int64)
     told = torch.zeros(len(ids), dtype=torch.float64)
     with torch.inference_mode():
-        for query, supports, labels in episodes:
+        for query, supports, labels, _ in episodes:
             H, W = labels.query.shape[1:]
             logits = setup.compare(model, query, supports, labels.supports, (H, W))
             found = [

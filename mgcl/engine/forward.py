@@ -20,12 +20,16 @@ class EncodedEpisodes(NamedTuple):
     supports: list[Encoded]
     """K times B images."""
     labels: Labels
+    matched: Tensor | None = None
+    """(B, 1, 2, H, W): what `ResidualMGCL.match` gave, if it was asked before."""
 
     def part(self, start: int, stop: int) -> "EncodedEpisodes":
         """Some of the episodes, none where there are none."""
         images = (encoded.map(lambda x: x[start:stop]) for encoded in (self.query, *self.supports))
         query, *supports = images
-        return EncodedEpisodes(query, supports, Labels(*(x[start:stop] for x in self.labels)))
+        labels = Labels(*(x[start:stop] for x in self.labels))
+        matched = None if self.matched is None else self.matched[start:stop]
+        return EncodedEpisodes(query, supports, labels, matched)
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Setup:
         labels = self.target(batch.labels.supports)
         with self.autocast():
             if isinstance(batch, EncodedEpisodes):
-                return model(batch.query, batch.supports, support_labels=labels)
+                return model(batch.query, batch.supports, batch.matched, support_labels=labels)
             return model(
                 batch.query_image,
                 batch.query_mask_map,

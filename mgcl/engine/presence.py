@@ -63,7 +63,7 @@ def gather_pool(batches: Iterable[EncodedEpisodes], class_ids: Sequence[int]) ->
         class_ids: the training classes, 0-based; all others are background, as in training.
     """
     parts = []
-    for query, _, labels in batches:
+    for query, _, labels, _ in batches:
         features, ids = query.levels[0], labels.query
         wanted = torch.tensor(class_ids, device=ids.device) + 1
         size = (features.shape[2], features.shape[3])

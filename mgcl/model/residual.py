@@ -69,24 +69,40 @@ class ResidualMGCL(FewShotNetwork):
 
         A support whose label has no foreground speaks to the matcher alone.
         """
+        episodes = query, supports, support_labels, query_mask_map, size
+        return self.correct(self.match(*episodes), *episodes)
+
+    def match(
+        self,
+        query: Encoded,
+        supports: Sequence[Encoded],
+        support_labels: Tensor,
+        query_mask_map: Tensor,
+        size: tuple[int, int],
+    ) -> Tensor:
+        """The matcher's part of `compare`, which no training changes."""
         count = len(self.matcher.metrics)
-        query_parts, support_parts = _halves(query, count), [_halves(s, count) for s in supports]
-        matched, corrected = (
-            network.compare(
-                query_parts[half],
-                [parts[half] for parts in support_parts],
-                support_labels,
-                query_mask_map,
-                size,
-            )
-            for half, network in enumerate((self.matcher, self.mgcl))
-        )
-        shows = (support_labels == 1).flatten(2).any(dim=2).to(corrected)  # (B, K)
+        query, *supports = (_levels(x, slice(count)) for x in (query, *supports))
+        return self.matcher.compare(query, supports, support_labels, query_mask_map, size)
+
+    def correct(
+        self,
+        matched: Tensor,
+        query: Encoded,
+        supports: Sequence[Encoded],
+        support_labels: Tensor,
+        query_mask_map: Tensor,
+        size: tuple[int, int],
+    ) -> Tensor:
+        """What `match` gave, plus the head's part."""
+        count = len(self.matcher.metrics)
+        query, *supports = (_levels(x, slice(count, None)) for x in (query, *supports))
+        found = self.mgcl.compare(query, supports, support_labels, query_mask_map, size)
+        shows = (support_labels == 1).flatten(2).any(dim=2).to(found)  # (B, K)
         share = shows / shows.sum(dim=1, keepdim=True).clamp_min(1)
-        return matched + torch.einsum("bk,bkchw->bchw", share, corrected)[:, None]
+        return matched + torch.einsum("bk,bkchw->bchw", share, found)[:, None]
 
 
-def _halves(encoded: Encoded, count: int) -> tuple[Encoded, Encoded]:
-    """The matcher's levels and MGCL's."""
-    first, second = encoded.levels[:count], encoded.levels[count:]
-    return encoded._replace(levels=first), encoded._replace(levels=second)
+def _levels(encoded: Encoded, which: slice) -> Encoded:
+    """The matcher's levels come first, then MGCL's."""
+    return encoded._replace(levels=encoded.levels[which])

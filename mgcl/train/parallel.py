@@ -10,6 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mgcl import distributed
 from mgcl.model.fewshot import Encoded, FewShotNetwork
+from mgcl.model.residual import ResidualMGCL
 
 
 class Comparing(nn.Module):
@@ -21,11 +22,20 @@ class Comparing(nn.Module):
         self.network = network
 
     def forward(
-        self, query: Encoded, supports: Sequence[Encoded], *, support_labels: Tensor
+        self,
+        query: Encoded,
+        supports: Sequence[Encoded],
+        matched: Tensor | None = None,
+        *,
+        support_labels: Tensor,
     ) -> Tensor:
         """As `FewShotNetwork.compare`, at the labels' size (H, W)."""
         H, W = support_labels.shape[2:]
-        return self.network.compare(query, supports, support_labels, query.mask_map, (H, W))
+        episodes = query, supports, support_labels, query.mask_map, (H, W)
+        if matched is None:
+            return self.network.compare(*episodes)
+        assert isinstance(self.network, ResidualMGCL)
+        return self.network.correct(matched, *episodes)
 
 
 def in_parallel(model: nn.Module, device: torch.device) -> nn.Module:

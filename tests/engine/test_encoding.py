@@ -13,7 +13,10 @@ from mgcl.engine.evaluation import Evaluation, evaluate
 from mgcl.engine.features import FeatureStore, Recent
 from mgcl.engine.forward import Setup
 from mgcl.model.baselines import CosinePrototypes
-from mgcl.model.network import MGCL
+from mgcl.model.network import MGCL, SegmentationHead
+from mgcl.model.pretrained import build_backbone
+from mgcl.model.residual import ResidualMGCL
+from mgcl.train.parallel import Comparing
 from tests.model.test_network import tiny_networks
 
 SIDE, IMAGES = 64, 12
@@ -190,3 +193,19 @@ def test_an_epoch_of_frozen_training_decodes_each_image_once():
         e.name for i in (0, 1, 3, 7) for e in (dataset.plan(i).query, *dataset.plan(i).supports)
     }
     assert sorted(source.loaded) == sorted(wanted)
+
+
+def test_what_the_matcher_says_of_many_batches_at_once_is_the_same_to_the_bit():
+    network = ResidualMGCL(
+        build_backbone("efficientnet_lite0", "none"), SegmentationHead(), turns=1
+    )
+    dataset, setup = episodes(shots=1)[0], Setup(CPU, features=FeatureStore(2**30))
+    model = Comparing(network.train())
+    for batch in encode_parts(
+        network, dataset, [[3, 1, 0], [7, 5, 2], [4]], setup=setup, workers=0
+    ):
+        given = batch.query, batch.supports, batch.labels.supports, batch.query.mask_map
+        assert torch.equal(batch.matched, network.match(*given, (SIDE, SIDE)))
+        alone = setup.forward(model, batch._replace(matched=None))
+        assert torch.equal(setup.forward(model, batch), alone)
+        assert torch.equal(batch.part(0, 1).matched, batch.matched[:1])
