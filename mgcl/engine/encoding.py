@@ -147,7 +147,8 @@ def encode_parts(
     """This process's part of each batch, encoded; it is empty where `loader.load_parts`' is.
 
     What a matcher below the network says is asked of several batches at once: of so few episodes
-    starting its operations takes as long as doing them. It is the same to the bit.
+    starting its operations takes as long as doing them. As with images, how many they are tells in
+    the last bits, which and where does not: they are filled up with the last one.
     """
     parts = [list(distributed.share(batch)) for batch in batches]
     to_load = [part or batch[:1] for part, batch in zip(parts, batches, strict=True)]
@@ -165,14 +166,15 @@ def _matched(
     for first in batches:
         more = max(1, MATCHED // len(first.labels.query)) - 1
         block = [first, *itertools.islice(batches, more)]
-        query = join([batch.query for batch in block])
-        supports = [*map(join, zip(*(batch.supports for batch in block), strict=True))]
-        labels = setup.target(torch.cat([batch.labels.supports for batch in block]))
+        sizes = [len(batch.labels.query) for batch in block]
+        whole = block + (MATCHED - sum(sizes)) * [block[-1].part(sizes[-1] - 1, sizes[-1])]
+        query = join([batch.query for batch in whole])
+        supports = [*map(join, zip(*(batch.supports for batch in whole), strict=True))]
+        labels = setup.target(torch.cat([batch.labels.supports for batch in whole]))
         with setup.autocast(), torch.no_grad():
             H, W = labels.shape[2:]
             found = network.match(query, supports, labels, query.mask_map, (H, W))
-        sizes = [len(batch.labels.query) for batch in block]
-        for batch, matched in zip(block, found.split(sizes), strict=True):
+        for batch, matched in zip(block, found[: sum(sizes)].split(sizes), strict=True):
             yield batch._replace(matched=matched)
 
 

@@ -200,12 +200,12 @@ def test_what_the_matcher_says_of_many_batches_at_once_is_the_same_to_the_bit():
         build_backbone("efficientnet_lite0", "none"), SegmentationHead(), turns=1
     )
     dataset, setup = episodes(shots=1)[0], Setup(CPU, features=FeatureStore(2**30))
-    model = Comparing(network.train())
-    for batch in encode_parts(
-        network, dataset, [[3, 1, 0], [7, 5, 2], [4]], setup=setup, workers=0
-    ):
-        given = batch.query, batch.supports, batch.labels.supports, batch.query.mask_map
-        assert torch.equal(batch.matched, network.match(*given, (SIDE, SIDE)))
-        alone = setup.forward(model, batch._replace(matched=None))
-        assert torch.equal(setup.forward(model, batch), alone)
-        assert torch.equal(batch.part(0, 1).matched, batch.matched[:1])
+    model, batches = Comparing(network.train()), [[3, 1, 0], [7, 5], [4]]
+    given = {"network": network, "dataset": dataset, "setup": setup, "workers": 0}
+    found = [*encode_parts(batches=batches, **given)]
+    for number, batch in enumerate(found):
+        (alone,) = encode_parts(batches=[batches[number]], **given)  # as after an interruption
+        assert torch.equal(batch.matched, alone.matched)
+        assert torch.equal(batch.part(0, 1).matched, alone.matched[:1])
+    plain = setup.forward(model, found[0]._replace(matched=None))
+    assert torch.equal(setup.forward(model, found[0]), plain)
