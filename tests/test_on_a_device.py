@@ -15,13 +15,17 @@ from PIL import Image
 import main_0_extract_masks as main_0
 import main_1_mgcl_train as main_1
 import main_2_mgcl_test as main_2
+from benchmarks.gpu import batch_of
+from benchmarks.inputs import episodes
 from mgcl import checkpoint, device
+from mgcl.build import build_network
+from mgcl.config import Config, with_values
 from mgcl.engine import presence, training
+from mgcl.engine.forward import Setup
 from mgcl.masks.sam import SamMaskGenerator
-from mgcl.model.pretrained import build_backbone
 from mgcl.page.search import Search
 from mgcl.predict.command import main as predict
-from mgcl.train import interrupt
+from mgcl.train import interrupt, validation
 from mgcl.visualize import plots
 from mgcl.visualize.command import main as visualize
 from tests.masks.test_sam import scene, settings_for, tiny_sam
@@ -60,6 +64,7 @@ def less() -> Iterator[None]:
         patch.setattr(presence, "SETS", 12)  # of pairs that presence is fitted to
         for plot in ("learning_curve", "precision_recall_plot", "threshold_plot"):
             patch.setattr(plots, plot, lambda *words, **named: None)
+        patch.setattr(validation, "PANEL_EPISODES", 1)
         yield
 
 
@@ -160,7 +165,7 @@ def test_predict_finds_the_same_by_a_checkpoint(runs, tmp_path):
     predicted(tmp_path, "--checkpoint", folder / "cpu/best.pt", supports=3, window=96)
 
 
-def test_the_page_finds_the_same(tmp_path, monkeypatch):
+def test_the_page_finds_the_same_and_so_does_predict_by_its_marks(tmp_path, monkeypatch):
     labels = write_scenes(tmp_path / "scenes", 3)
     Image.fromarray(paint(7, (SIDE, 2 * SIDE))[0]).save(tmp_path / "scenes/wide.png")
     search, found = Search._run, []
@@ -174,15 +179,21 @@ def test_the_page_finds_the_same(tmp_path, monkeypatch):
             if place == "device":
                 patch.setattr(Search, "_run", within)
             session = begin(tmp_path / "scenes", project=tmp_path / place)
-            session.project.add_class("red")
-            for name in ("000.png", "001.png"):
-                at = middle(labels[name], 1)
-                assert session.click(session.by_key[name], *at, 2, 1)
-                settle(session)
+            for name in ("red", "blue"):
+                session.project.add_class(name)
+            alarm = session.value(1, True)  # a false one
+            for name, square, value in (("000", 1, 1), ("001", 2, 2), ("002", 2, alarm)):
+                picture = session.by_key[f"{name}.png"]
+                assert session.click(picture, *middle(labels[picture.key], square), 2, value)
+            settle(session)
             planes = [session.search.planes(picture) for picture in session.pictures.all]
             found.append(np.concatenate([(level > 127).ravel() for _, level in planes]))
             session.close()
+            line = ["--supports", tmp_path / place / "project.toml", "--query", tmp_path / "scenes"]
+            line += ["--to", tmp_path / "found" / place]
+            assert predict([str(word) for word in line]) == 0
     assert found[0].any() and (found[0] != found[1]).mean() < 0.002
+    same_picture(*(tmp_path / "found" / place / "masks/wide.png" for place in PLACES))
 
 
 def test_segment_anything_makes_the_same_masks():
@@ -205,14 +216,25 @@ def test_guidance_is_drawn_the_same(runs, data, tmp_path):
     same_picture(*(tmp_path / f"{place}.png" for place in PLACES))
 
 
-@pytest.mark.parametrize("name", ["resnet50", "efficientnet_lite0+efficientnet_lite2"])
-def test_backbones_encode_the_same(name):
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"head": "mgcl", "backbone": "resnet50"},
+        {"head": "mgcl", "backbone": "vgg16", "mgfe": False, "background": False},
+        {"head": "matcher", "backbone": "efficientnet_lite0+efficientnet_lite2"},
+        {"head": "mgcl+matcher", "backbone": "timm:resnet18"},
+    ],
+    ids=lambda model: model["backbone"],
+)
+def test_networks_of_all_backbones_give_the_same_logits(model):
+    if "timm" in model["backbone"]:
+        pytest.importorskip("timm")
     torch.manual_seed(0)
-    backbone = build_backbone(name, "none").eval()
-    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    network = build_network(with_values(Config(), model=model | {"weights": "none"})).eval()
+    given = batch_of(episodes(2, 2, 64))
     found = []
     for place in PLACES:
         with computing_on(place) as where, torch.inference_mode():
-            found.append([tap.cpu() for tap in backbone.to(where).taps(images.to(where))])
-    for here, there in zip(*found, strict=True):
-        assert abs(here - there).max() < 1e-4 * here.abs().max()
+            setup = Setup(where)
+            found.append(setup.forward(network.to(where), setup.move(given)).cpu())
+    assert abs(found[0] - found[1]).max() < 1e-4 * found[0].abs().max()
