@@ -19,17 +19,29 @@ from torch import Tensor
 from mgcl.model.mgfe import EPSILON, Guided, guide, similarity
 
 
-def gates(support: Guided, label: Tensor) -> Tensor:
+def halves_of(label: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Where a label shows the foreground and where the background, for the `gates` of all levels.
+
+    Args:
+        label: (B, H, W) integers, 1 = foreground, 0 = background, anything else is neither.
+        dtype: of the result, as the lengths of features have it.
+
+    Returns:
+        (B, 2, H, W), 0 or 1.
+    """
+    return torch.stack([label == 1, label == 0], dim=1).to(dtype)
+
+
+def gates(support: Guided, halves: Tensor) -> Tensor:
     """What the support label leaves of each support pixel, over its length.
 
     Args:
         support: the support's features, not scaled.
-        label: (B, H, W) integers, 1 = foreground, 0 = background, anything else is neither.
+        halves: (B, 2, H, W) from `halves_of`.
 
     Returns:
-        (B, hs*ws, 2) float32, foreground and background.
+        (B, hs*ws, 2), foreground and background.
     """
-    halves = torch.stack([label == 1, label == 0], dim=1).to(support.norm.dtype)
     halves = F.interpolate(halves, size=support.size, mode="bilinear", align_corners=True)
     halves = halves.flatten(2).transpose(1, 2)  # (B, hs*ws, 2)
     return halves / (halves * support.norm[..., None] + EPSILON)
@@ -128,6 +140,8 @@ def foreground_background_correlation(query: Tensor, support: Tensor, label: Ten
         (B, 2, hq, wq, hs, ws), not negative.
     """
     guided = guide(support, None)
-    correlation = Correlation(guide(query, None).unit(), guided, gates(guided, label))
+    correlation = Correlation(
+        guide(query, None).unit(), guided, gates(guided, halves_of(label, guided.norm.dtype))
+    )
     both = correlation.dense()[0].unflatten(3, correlation.query.size)
     return both.permute(0, 5, 3, 4, 1, 2)

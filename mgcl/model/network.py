@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mgcl.model.backbone import Backbone
-from mgcl.model.fbc import Correlation, Guided, gates, guide
+from mgcl.model.fbc import Correlation, Guided, gates, guide, halves_of
 from mgcl.model.fewshot import Encoded, FewShotNetwork
 from mgcl.model.mgcd import MGCD
 from mgcl.model.mgfe import mask_ids
@@ -72,9 +72,10 @@ class SegmentationHead(nn.Module):
         query_mask_map: Tensor,
     ) -> Tensor:
         """FBC of every level, then MGCD: -> (B, 2, 2*h8, 2*w8) logits."""
-        halves = 2 if self.background else 1
+        halves = halves_of(support_label, support[0].norm.dtype)
+        count = 2 if self.background else 1
         correlations = [
-            Correlation(q, s, gates(s, support_label)[..., :halves])
+            Correlation(q, s, gates(s, halves)[..., :count])
             for q, s in zip(query, support, strict=True)
         ]
         return self.mgcd(correlations, query_mask_map)
@@ -123,7 +124,7 @@ class MGCL(FewShotNetwork):
     def sees(self, support: Encoded, label: Tensor) -> bool:
         """Whether the label opens a gate at stride 8."""
         finest = self.segmentation_head.guide(support.levels[:1], support.mask_map)[0]
-        return bool(gates(finest, label)[..., 0].any())
+        return bool(gates(finest, halves_of(label, finest.norm.dtype))[..., 0].any())
 
 
 def _enlarged(logits: Tensor, size: tuple[int, int]) -> Tensor:

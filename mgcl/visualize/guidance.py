@@ -10,7 +10,7 @@ from torch import Tensor
 from mgcl.datasets.episodes import Episode
 from mgcl.engine.forward import Setup
 from mgcl.images.resize import resize_nearest
-from mgcl.model.fbc import Correlation, gates
+from mgcl.model.fbc import Correlation, gates, halves_of
 from mgcl.model.mgfe import Guided, guide
 from mgcl.model.network import MGCL
 from mgcl.visualize.overlays import enlarge, heat
@@ -129,7 +129,8 @@ def _correlations(query: Guided, supports: Guided, label: Tensor) -> Pair:
     pair = []
     for q, s in ((_unguided(query), _unguided(supports)), (query, supports)):
         unit = q.unit().expand(len(label))
-        product, _ = Correlation(unit, s, gates(s, label)[..., :1]).dense()  # (K, hs, ws, hq*wq, 1)
+        gate = gates(s, halves_of(label))[..., :1]
+        product, _ = Correlation(unit, s, gate).dense()  # (K, hs, ws, hq*wq, 1)
         mean = product.sum(dim=(0, 1, 2))[:, 0] / held.sum().clamp_min(1)  # (hq*wq,)
         pair.append(mean.unflatten(0, query.size).cpu().numpy())
     return Pair(*pair)
