@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mgcl.model.adaptation import adapt
+from mgcl.model.adaptation import adapt, loss_slope, pooled
 from mgcl.model.matcher import Matcher
 from mgcl.model.pretrained import build_backbone
 
@@ -18,6 +18,38 @@ def supports(episodes=2, shots=3, channels=8, side=4):
     cells = F.normalize(torch.randn(episodes, shots, channels, side, side), dim=2)
     foreground = (torch.rand(episodes, shots, side, side) > 0.6).float()
     return cells, foreground, 1 - foreground
+
+
+def loss(logs, cells, fg, bg, others):
+    """Cross-entropy and Dice of each support, as they are defined; (B, K, C, m), (B, K, m)."""
+    cells = F.normalize(cells * logs.exp()[:, None, :, None], dim=2)
+    sums = torch.stack([(cells * side[:, :, None]).sum(dim=3) for side in (fg, bg)])
+    P, N = F.normalize(sums.sum(dim=2, keepdim=True) - others * sums, dim=3)
+    p = (SCALE * ((P - N)[..., None] * cells).sum(dim=2) + BIAS).sigmoid()
+    entropy = -(fg * p.log() + bg * (1 - p).log()).mean(dim=2)
+    sizes = (p * (fg + bg)).sum(dim=2) + fg.sum(dim=2)
+    dice = 1 - (2 * (p * fg).sum(dim=2) + 1) / (sizes + 1)
+    return (entropy + dice).mean(dim=1).sum()
+
+
+def test_the_slope_that_is_written_out_is_that_of_the_loss():
+    cells, fg, bg = (x.double().flatten(-2) for x in supports(episodes=3))
+    bg[0, :, :5] = 0.5
+    logs = (0.3 * torch.randn(3, 8).double()).requires_grad_(True)
+    others = torch.tensor([1.0, 1.0, 0.0]).double()[:, None, None]
+    (expected,) = torch.autograd.grad(loss(logs, cells, fg, bg, others), logs)
+    flat = cells.flatten(0, 1)
+    shares = (x.flatten(0, 1)[:, None] for x in (fg, bg))
+    given = flat, flat.square(), *shares, SCALE.double(), BIAS.double()
+    found = loss_slope(logs.detach().exp(), *given, others=others[..., None])
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("size", [(4, 6), (5, 7), (1, 4)])
+def test_cells_are_pooled_as_by_torch(size):
+    x = torch.randn(2, 3, 4, *size)
+    expected = F.avg_pool2d(x.flatten(0, 1), min(2, *size)).flatten(2).unflatten(0, (2, 3))
+    torch.testing.assert_close(pooled(x), expected)
 
 
 def test_what_the_supports_share_counts_more_and_what_tells_nothing_less():
