@@ -76,8 +76,8 @@ def _attention(query: Tensor, support: Tensor, foreground: Tensor, background: T
     sides = torch.stack(sure_cells(foreground, background), dim=1)  # (B or 1, 2, m)
     if len(support) == 1:  # one product for all queries, of the cells that have a side
         query = query.transpose(0, 1).reshape(1, C, B * n)
-        kept = sides.any(dim=1)[0]
-        support, sides = support[..., kept], sides[..., kept]
+        kept = sides.any(dim=1)[0].nonzero()[:, 0]
+        support, sides = (x.index_select(2, kept) for x in (support, sides))
     likeness = torch.bmm(support.transpose(1, 2), query) / TEMPERATURE  # at most 1 / T
     logs = torch.bmm(sides, likeness.exp_()).log()  # (B, 2, n) or (1, 2, B * n)
     return (TEMPERATURE * (logs[:, 0] - logs[:, 1])).view(B, n)

@@ -135,7 +135,7 @@ class Presence(nn.Module):
         if lead is not None:
             grid = (query.levels[0].shape[2], query.levels[0].shape[3])
             lead = (LEAD[0] * lead + LEAD[1]).unflatten(1, (1, *grid))
-        return self.rule(count_shots(support_labels))(found), lead
+        return self.rule(count_shots(once(supports, support_labels)))(found), lead
 
     def rule(self, shots: int) -> Rule:
         """What makes log-odds of the statistics; between fitted numbers of supports, between."""
@@ -145,7 +145,8 @@ class Presence(nn.Module):
         assert isinstance(one, Rule) and isinstance(five, Rule)
         if not 0 < share < 1:
             return one if share <= 0 else five
-        between = Rule(len(one.weight)).to(one.weight.device)
+        with one.weight.device:
+            between = Rule(len(one.weight))
         pairs = zip(one.linear(), five.linear(), strict=True)
         between.weight, between.bias, between.shown = (torch.lerp(x, y, share) for x, y in pairs)
         return between
