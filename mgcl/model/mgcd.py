@@ -43,7 +43,7 @@ class CenterPivotConv4d(nn.Module):
         """conv1 at every support position, with the biases of both, plus (B, hs, ws, hq*wq, C')."""
         B, hs, ws, hq, wq, _ = x.shape
         planes = x.flatten(0, 2).permute(0, 3, 1, 2)  # (B*hs*ws, C, hq, wq), channels last
-        planes = F.conv2d(planes, self.conv1.weight, self._bias(), padding=self.pad)
+        planes = onednn.conv2d(planes, self.conv1.weight, self._bias(), self.pad)
         planes += plus.reshape(B * hs * ws, hq, wq, -1).permute(0, 3, 1, 2)
         return planes.permute(0, 2, 3, 1).unflatten(0, (B, hs, ws))
 
@@ -70,7 +70,7 @@ class CenterPivotConv4d(nn.Module):
         centre = self.conv2.weight[:, :, pad : pad + 1, pad : pad + 1]
         weight = self.conv1.weight + F.pad(centre, (pad, pad, pad, pad))
         planes = x.flatten(0, 2).permute(0, 3, 1, 2)
-        planes = F.conv2d(planes, weight, self._bias(), padding=pad)
+        planes = onednn.conv2d(planes, weight, self._bias(), pad)
         return planes.permute(0, 2, 3, 1)[:, None, None]
 
 

@@ -29,6 +29,13 @@ def usable(x: Tensor) -> bool:
     return plain and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
 
 
+def conv2d(x: Tensor, weight: Tensor, bias: Tensor, pad: int) -> Tensor:
+    """`F.conv2d` that does not leave oneDNN out where a single (1, C, H, W) is small."""
+    if len(x) == 1 and usable(x):
+        return torch.mkldnn_convolution(x, weight, bias, (pad, pad), (1, 1), (1, 1), 1)
+    return F.conv2d(x, weight, bias, padding=pad)
+
+
 class Packed:
     """The weights of one convolution, laid out for inputs of one shape."""
 
