@@ -1,7 +1,9 @@
 """The runs of a sweep as jobs of a cluster, one each, through the package submitit."""
 
+import getpass
 import os
-from collections.abc import Mapping, Sequence
+import subprocess
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,8 +50,9 @@ def submit(jobs: Sequence[Job], scripts: Path, where: str, options: Mapping[str,
         import submitit
     except ImportError:
         raise ValueError(f"--on {where} needs the package submitit: pip install submitit") from None
+    queued = _queued() if where == "slurm" else ()
     for job in jobs:
-        if number := _under_way(job):
+        if number := _under_way(job, queued):
             console.say(f"{job.name}: queued or running as job {number}")
             continue
         job.config.run_dir.mkdir(parents=True, exist_ok=True)
@@ -72,18 +75,30 @@ def _mark(job: Job) -> Path:
     return job.config.run_dir / "sweep.job"
 
 
-def _under_way(job: Job) -> str:
+def _under_way(job: Job, queued: Collection[str]) -> str:
     """The number of the job that makes this run; empty if there is none, or if it was killed."""
-    import submitit
-
     if not _mark(job).exists():
         return ""
     where, number = _mark(job).read_text(encoding="utf-8").split()
     if where == "slurm":
-        done = submitit.SlurmJob(job.config.run_dir / "submitit", number).done(force_check=True)
-        return "" if done else number
+        return number if number in queued else ""
     try:
         os.kill(int(number), 0)  # submitit's local jobs are numbered by their processes
     except ProcessLookupError:
         return ""
     return number
+
+
+def _queued() -> set[str]:
+    """The numbers of this user's jobs that Slurm has queued or running.
+
+    submitit would ask `sacct`, which knows nothing where a cluster keeps no accounts.
+    """
+    command = ["squeue", "--noheader", "--format", "%A", "--user", getpass.getuser()]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=True)
+    except FileNotFoundError:
+        raise ValueError("there is no Slurm on this machine: squeue is not found") from None
+    except subprocess.CalledProcessError as error:
+        raise ValueError(f"Slurm does not say which jobs run: {error.stderr.strip()}") from None
+    return set(found.stdout.split())

@@ -279,6 +279,38 @@ def test_runs_are_jobs_of_a_cluster_and_a_second_call_writes_the_table(scripts, 
     assert run(scripts, words) == 0
 
 
+SLURM = {
+    "srun": "exit 1",
+    "sbatch": "echo x >> jobs; n=$(wc -l < jobs); echo $n >> queue; echo Submitted batch job $n",
+    "squeue": "test -e down && { echo no controller >&2; exit 1; }; cat queue 2>/dev/null; exit 0",
+}
+
+
+def test_jobs_that_slurm_does_not_know_any_more_are_queued_again(
+    scripts, capsys, monkeypatch, tmp_path
+):
+    programs = tmp_path / "slurm"
+    programs.mkdir()
+    for name, text in SLURM.items():
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    words = "--folds 0 1 --seeds 0 --shots 1 --on slurm --slurm time=10"
+    assert run(scripts, words) == 75
+    assert "tiny_fold0_seed0: job 1" in (said := capsys.readouterr().out)
+    assert "tiny_fold1_seed0: job 2" in said
+    assert run(scripts, words) == 75
+    assert "tiny_fold1_seed0: queued or running as job 2" in capsys.readouterr().out
+    Path("queue").write_text("1\n")  # the second was killed
+    assert run(scripts, words) == 75
+    assert "tiny_fold0_seed0: queued or running as job 1" in (said := capsys.readouterr().out)
+    assert "tiny_fold1_seed0: job 3" in said
+    Path("down").touch()
+    assert run(scripts, words) == 2
+    assert "no controller" in capsys.readouterr().err
+    assert Path("jobs").read_text().count("x") == 3
+
+
 def test_a_cluster_s_package_that_is_missing_and_its_wrong_options_are_named(
     scripts, capsys, monkeypatch
 ):
