@@ -16,6 +16,7 @@ if __name__ == "__main__":  # before the imports that take a second
     sys.exit(console.run("main_0_extract_masks"))
 
 from pathlib import Path
+from typing import Any
 
 from mgcl import config, distributed
 from mgcl.datasets.lists import listed_images
@@ -33,7 +34,9 @@ def main(argv: list[str]) -> int:
     constants = config.load_or_exit(argv, prog="python main_0_extract_masks.py")
     try:
         images = images_to_cut(constants)
-        device = choose_device(constants.run.device)
+        device: Any = "cpu"
+        if constants.masks.generator != "superpixels":  # networks; PyTorch's import takes a second
+            device = choose_device(constants.run.device)
         keep_freed_memory()
         generator = build_generator(constants.masks, device)
         store = MaskStore(constants.masks_dir, generator.spec)
