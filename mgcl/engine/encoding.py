@@ -68,7 +68,8 @@ class EncodedLoader:
 
     def __iter__(self) -> Iterator[EncodedEpisodes]:
         """Encode what is not kept, and join what each batch needs."""
-        fingerprint, store = self.network.fingerprint(), self.setup.features
+        store = self.setup.features
+        fingerprint, levels = self._found()
         plan = self._plan(fingerprint)
         work = [piece for step in plan for piece in step.work()]
         here = self.setup.device.type == "cpu" and not any(step.groups for step in plan)
@@ -86,13 +87,27 @@ class EncodedLoader:
             }
             store.use(used)
             of_places = zip(*keys, strict=True)  # queries, first supports, ...
-            query, *supports = (store.unpacked(join([used[k] for k in of])) for of in of_places)
+            query, *supports = (
+                store.unpacked(join([_levels(used[key], levels) for key in keys_of]))
+                for keys_of in of_places
+            )
             yield EncodedEpisodes(query, supports, self._moved(next(loaded)))
 
     def count(self) -> int:
         """Images that the next pass encodes; nothing is read for it."""
-        steps = self._plan(self.network.fingerprint())
+        steps = self._plan(self._found()[0])
         return sum(len(group) for step in steps for group in step.groups)
+
+    def _found(self) -> tuple[str, slice]:
+        """Whose encoded images serve, and which of their levels: another's if all are kept."""
+        own, store = self.network.fingerprint(), self.setup.features
+        store.within |= {part: (own, which) for part, which in self.network.contains().items()}
+        if own in store.within:
+            other, which = store.within[own]
+            specs = (self.dataset.plan(i) for batch in self.batches for i in batch)
+            if all(self._key(other, entry) in store for spec in specs for entry in _entries(spec)):
+                return other, which
+        return own, slice(None)
 
     def _plan(self, fingerprint: str) -> list["_Step"]:
         """Before which batch each missing image is encoded: as late as whole groups allow."""
@@ -197,6 +212,10 @@ class _Step(NamedTuple):
         """What is loaded for it, in this order."""
         groups = [Work(entries=[wanted.entry for wanted in group]) for group in self.groups]
         return [*groups, Work(episode_ids=self.ids)]
+
+
+def _levels(encoded: Encoded, which: slice) -> Encoded:
+    return encoded._replace(levels=encoded.levels[which])
 
 
 def _entries(spec: EpisodeSpec) -> tuple[Entry, ...]:

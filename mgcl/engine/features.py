@@ -64,6 +64,8 @@ class FeatureStore(Recent[Encoded]):
         """
         super().__init__(limit, lambda encoded: encoded.nbytes)
         self._half = half
+        self.within: dict[str, tuple[str, slice]] = {}
+        """Fingerprint -> that of a network which gives the same levels among others, and which."""
 
     def packed(self, encoded: Encoded) -> Encoded:
         """An encoded image as it is kept."""

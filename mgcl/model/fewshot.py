@@ -5,7 +5,7 @@ An image costs the backbone once, however many episodes, shots, classes or windo
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -112,6 +112,10 @@ class FewShotNetwork(nn.Module):
     def fingerprint(self) -> str:
         """Equal for networks that encode images alike: a digest of all that `encode` depends on."""
         return "".join(map(digest, self.encoders()))
+
+    def contains(self) -> Mapping[str, slice]:
+        """Which of its levels are those of other networks, by their fingerprints."""
+        return {}
 
     def learns_to_encode(self) -> bool:
         """Whether training changes what `encode` gives."""

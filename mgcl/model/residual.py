@@ -4,7 +4,7 @@ The head's last convolution starts at zero, so that the network begins as the ma
 only for what lowers the loss.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,12 @@ class ResidualMGCL(FewShotNetwork):
     def fingerprint(self) -> str:
         """The matcher's, under a name of its own: MGCL's levels come on top."""
         return f"residual {self.matcher.fingerprint()}"
+
+    def contains(self) -> Mapping[str, slice]:
+        """The matcher's levels come first, then MGCL's."""
+        count = len(self.matcher.metrics)
+        parts = {self.matcher: slice(count), self.mgcl: slice(count, None)}
+        return {network.fingerprint(): which for network, which in parts.items()}
 
     def tells(self) -> Presence | None:
         """The matcher's."""

@@ -209,3 +209,20 @@ def test_what_the_matcher_says_of_an_episode_is_the_same_to_the_bit_beside_any_o
         assert torch.equal(batch.part(0, 1).matched, alone.matched[:1])
     plain = setup.forward(model, found[0]._replace(matched=None))
     torch.testing.assert_close(setup.forward(model, found[0]), plain)
+
+
+def test_networks_whose_features_are_among_those_kept_encode_nothing_and_get_their_own():
+    network = ResidualMGCL(
+        build_backbone("efficientnet_lite0", "none"), SegmentationHead(), turns=1
+    )
+    (dataset, _), setup = episodes(), Setup(CPU, features=FeatureStore(2**30))
+    given = {"dataset": dataset, "batches": by_class(dataset, range(IMAGES), 4), "workers": 0}
+    assert len([*EncodedLoader(network.eval(), setup=setup, **given)]) == len(given["batches"])
+    for part in network.matcher, CosinePrototypes(network.backbone):
+        loader = EncodedLoader(part.eval(), setup=setup, **given)
+        assert loader.count() == 0
+        alone = EncodedLoader(part, setup=Setup(CPU, features=FeatureStore(2**30)), **given)
+        for batch, own in zip(loader, alone, strict=True):
+            assert len(batch.query.levels) == len(own.query.levels)
+            pairs = zip(batch.query.levels, own.query.levels, strict=True)
+            assert all(torch.equal(a, b) for a, b in pairs)
