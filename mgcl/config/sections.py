@@ -218,7 +218,8 @@ class TrainSection(Section):
     loss: Compared[Literal["ce", "ce+dice"]] = "ce"
     """Cross-entropy (published), or with the soft Dice loss of the foreground added."""
     precision: Compared[Literal["float32", "bf16"]] = "float32"
-    """bf16: convolutions and products in bfloat16 (autocast); norms and gates stay in float32."""
+    """bf16: convolutions and products in bfloat16 (autocast); norms and gates stay in float32.
+    With float32 a GPU that has TF32 takes it for convolutions, as is PyTorch's way."""
     deterministic: Kept[bool] = False
     """Only deterministic algorithms of PyTorch (slower on CUDA)."""
     compile: Kept[bool] = False
