@@ -12,13 +12,14 @@ kept until one of them changes.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
-from typing import Any
+from functools import cache, partial
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from mgcl.model import onednn
 
@@ -209,22 +210,47 @@ def _joined(network: nn.Module) -> Iterator[None]:
         _JOINED.reset(token)
 
 
-_KEPT: WeakKeyDictionary[nn.Conv2d, tuple[tuple[int, ...], dict[Any, Any]]] = WeakKeyDictionary()
+class _Kept(NamedTuple):
+    """What was made of a convolution and its norm."""
+
+    state: tuple[int, ...]
+    made: dict[Any, Any]
+    tensors: list[Tensor]
+    """Held, so that no other ones take their addresses."""
+
+
+_KEPT: WeakKeyDictionary[nn.Conv2d, _Kept] = WeakKeyDictionary()
 
 
 def _kept(conv: nn.Conv2d, norm: nn.BatchNorm2d, key: Any, make: Callable[..., Any]) -> Any:
-    """What `make` makes of weights and biases, until one changes; by two keys, the last ones."""
+    """What `make` makes of weights and biases, until one changes; by two keys, the last ones.
+
+    A change in place through `weight.data` is one that PyTorch does not count, and is not seen.
+    Nothing in `_KEPT` is changed but replaced: several threads may encode.
+    """
     tensors: Any = (conv.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    if any(t.is_inference() for t in tensors):  # changes of these are not counted at all
+        return make(*_folded(conv, norm))
     state = tuple(number for t in tensors for number in (t.data_ptr(), t._version))
-    if conv not in _KEPT or _KEPT[conv][0] != state:
-        _KEPT[conv] = state, {}
-    made = _KEPT[conv][1]
-    found = made.get(key)
-    if found is None:
-        if len(made) >= 2:
-            made.pop(next(iter(made)), None)
-        found = made[key] = make(*_folded(conv, norm))
-    return found
+    kept = _KEPT.get(conv)
+    made = kept.made if kept and kept.state == state else {}
+    if key not in made:
+        _count_steps()
+        made = dict([*made.items()][-1:]) | {key: make(*_folded(conv, norm))}
+        _KEPT[conv] = _Kept(state, made, [t.detach() for t in tensors])
+    return made[key]
+
+
+@cache
+def _count_steps() -> None:
+    """From now on: a fused optimizer does not count that it changes weights."""
+
+    def count(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                torch.autograd.graph.increment_version(parameter)
+
+    register_optimizer_step_post_hook(count)
 
 
 class EfficientNetLite(Backbone):

@@ -1,6 +1,7 @@
 """The head and the whole network against the definition; the vote; names and counts."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from mgcl.model.backbone import Backbone
+from mgcl.model.backbone import Backbone, conv_norm
 from mgcl.model.network import MGCL, SegmentationHead, aggregate_shots, build_model
 from mgcl.model.pretrained import build_backbone
 from mgcl.model.torchvision_backbones import Bottleneck
@@ -319,6 +320,41 @@ def test_convolutions_without_a_gradient_are_those_with_one_and_follow_their_wei
     exact = copy.deepcopy(network).double()
     with torch.no_grad():
         assert apart(network.levels(images[1]), exact.levels(images[1].double())) < 1e-5
+
+
+def fused_step(conv, kind=torch.optim.SGD):
+    conv.weight.grad = torch.ones_like(conv.weight)
+    kind([conv.weight], lr=0.1, fused=True).step()
+
+
+def tensors_where_the_first_ones_were(conv):
+    for factor in (2, 0.7):
+        conv.weight.data = conv.weight.data * factor
+
+
+def tensors_whose_changes_are_not_counted(conv):
+    with torch.inference_mode():
+        conv.weight = nn.Parameter(torch.rand(4, 4, 3, 3), requires_grad=False)
+
+
+CHANGES = [
+    fused_step,
+    partial(fused_step, kind=torch.optim.Adam),
+    tensors_where_the_first_ones_were,
+    tensors_whose_changes_are_not_counted,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_convolution_that_is_kept_is_made_anew_after(change):
+    torch.manual_seed(0)
+    conv, norm, x = nn.Conv2d(4, 4, 3, bias=False), nn.BatchNorm2d(4).eval(), torch.rand(1, 4, 8, 8)
+    with torch.no_grad():
+        before = conv_norm(x, conv, norm)
+        change(conv)
+        found = conv_norm(x, conv, norm)
+    assert not torch.allclose(found, before, rtol=1e-2)
+    torch.testing.assert_close(found, norm(conv(x)).detach())
 
 
 def test_unknown_backbone_and_missing_weights_are_named():
