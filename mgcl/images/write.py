@@ -40,7 +40,7 @@ def encode_png(
     image: np.ndarray, *, level: int = _LEVEL, texts: Mapping[str, str] | None = None
 ) -> bytes:
     """The bytes that `write_png` writes; arguments as there."""
-    if level == 1 and image.ndim == 3 and not texts:
+    if level == 1 and image.shape[2:] == (3,) and image.dtype == np.uint8 and not texts:
         return _quick(image)
     kept = PngImagePlugin.PngInfo()
     for key, text in (texts or {}).items():

@@ -28,3 +28,12 @@ def test_words_are_kept_at_every_level(tmp_path, level):
     write_png(tmp_path / "a.png", picture, level=level, texts={"key": "word"})
     with Image.open(tmp_path / "a.png") as found:
         assert found.info["key"] == "word" and (np.array(found) == picture).all()
+
+
+def test_the_quick_level_drops_neither_transparency_nor_bits(tmp_path):
+    picture = RNG.integers(0, 256, (4, 5, 4), dtype=np.uint8)
+    write_png(tmp_path / "a.png", picture, level=1)
+    with Image.open(tmp_path / "a.png") as found:
+        assert (np.array(found) == picture).all()
+    with pytest.raises(TypeError, match="data type"):
+        write_png(tmp_path / "a.png", picture.astype(np.uint16), level=1)
