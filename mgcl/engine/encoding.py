@@ -101,7 +101,8 @@ class EncodedLoader:
     def _found(self) -> tuple[str, slice]:
         """Whose encoded images serve, and which of their levels: another's if all are kept."""
         own, store = self.network.fingerprint(), self.setup.features
-        store.within |= {part: (own, which) for part, which in self.network.contains().items()}
+        if all(own != other for other, _ in store.within.values()):  # digests take time: ask once
+            store.within |= {part: (own, which) for part, which in self.network.contains().items()}
         if own in store.within:
             other, which = store.within[own]
             specs = (self.dataset.plan(i) for batch in self.batches for i in batch)
