@@ -99,8 +99,8 @@ def _queued() -> set[str]:
         found = subprocess.run(command, capture_output=True, text=True, check=True)
     except FileNotFoundError:
         raise ValueError(
-            "there is no Slurm on this machine (squeue is not found): start the sweep where jobs are "
-            "submitted, or without --on slurm"
+            "there is no Slurm on this machine (squeue is not found): start the sweep where jobs "
+            "are submitted, or without --on slurm"
         ) from None
     except subprocess.CalledProcessError as error:
         raise ValueError(f"Slurm does not say which jobs run: {error.stderr.strip()}") from None

@@ -326,4 +326,4 @@ def test_a_cluster_s_package_that_is_missing_and_its_wrong_options_are_named(
 def test_a_machine_without_slurm_says_where_the_sweep_belongs(scripts, capsys, monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert run(scripts, "--folds 0 --seeds 0 --shots 1 --on slurm") == 2
-    assert "where jobs are submitted" in capsys.readouterr().err
+    assert "without --on slurm" in capsys.readouterr().err
