@@ -91,8 +91,11 @@ def similarity(query: Guided, support: Guided) -> Tensor:
     if query.ids is not None and support.ids is not None:
         assert query.means is not None and support.means is not None
         pairs = query.means @ support.means.transpose(1, 2)  # (B, 1 + Mq, 1 + Ms)
+        autocast = pairs.dtype != query.means.dtype  # which does not reach what works in place
         pairs = pick(pairs, query.ids) * query.scale  # (B, hq*wq, 1 + Ms)
-        return torch.baddbmm(pick(pairs.transpose(1, 2), support.ids), *pixels).relu_()
+        picked = pick(pairs.transpose(1, 2), support.ids)
+        add = picked.baddbmm if autocast else picked.baddbmm_
+        return add(*pixels).relu_()
     return torch.bmm(*pixels).relu_()
 
 
