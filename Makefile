@@ -21,7 +21,7 @@ demo: before setup data/demo/splits/val/fold2.txt
 before:
 	@echo "The demo installs what it needs into .venv (once; 5 GB with PyTorch's CUDA libraries), paints"
 	@echo "675 synthetic scenes, cuts them into masks, trains and tests with one and five supports:"
-	@echo "about a minute and a half on two cores after the installation, no GPU. make clean takes all of it away."
+	@echo "about a minute on two cores after the installation, no GPU. make clean takes all of it away."
 
 data/demo/splits/val/fold2.txt: | setup
 	$(RUN) -m mgcl.datasets.synthetic --to data/demo
