@@ -19,8 +19,13 @@ RELU: dict[str, tuple[str, list[Any]]] = {
     "relu6": ("hardtanh", [0, 6]),
 }
 
-
-PRESENT = torch.backends.mkldnn.is_available()
+PRESENT = torch.backends.mkldnn.is_available() and all(
+    hasattr(of, name)  # what PyTorch's compiler calls, too, but no public name
+    for of, name in (
+        (torch.ops.mkldnn, "_convolution_pointwise"),
+        (torch._C._nn, "mkldnn_reorder_conv2d_weight"),
+    )
+)
 
 
 def usable(x: Tensor) -> bool:
