@@ -197,64 +197,54 @@ def evaluation_loader(
     )
 
 
-def fit_thresholds(
-    network: Matcher,
-    heldout: EpisodeSet,
-    config: Config,
-    setup: Setup,
-    *,
-    encoder: FewShotNetwork | None = None,
-) -> None:
-    """Learn where the matcher splits its maps, for each number of supports that the data allow.
+def matcher_of(network: FewShotNetwork) -> Matcher | None:
+    """The network, if it is a matcher, or the one below it; its levels are then the first."""
+    inner = network.matcher if isinstance(network, ResidualMGCL) else network
+    return inner if isinstance(inner, Matcher) else None
 
-    `encoder`: what encodes the images instead of it, see `begin`.
-    """
+
+def fit_thresholds(
+    network: FewShotNetwork, heldout: EpisodeSet, config: Config, setup: Setup
+) -> None:
+    """Learn where its matcher splits its maps, for each number of supports that the data allow."""
+    matcher = matcher_of(network)
+    assert matcher is not None
     for shots in FITTED_SHOTS:
         part = of_shots(heldout, shots)
         if part.ids:
-            episodes = evaluation_loader(encoder or network, part, config, setup)
-            fit_threshold(network, episodes, shots=shots, setup=setup)
+            episodes = evaluation_loader(network, part, config, setup)
+            fit_threshold(matcher, episodes, shots=shots, setup=setup)
 
 
 def begin(network: FewShotNetwork, heldout: EpisodeSet, config: Config, setup: Setup) -> None:
     """Before the first step: what a matcher learns that no step changes.
 
     That is whether an image shows a class at all and, where it is not trained, its thresholds. The
-    images are encoded as the training needs them: of a larger network the matcher's levels are the
-    first.
+    images are encoded by the whole network, as the training needs them.
     """
-    matcher = network.matcher if isinstance(network, ResidualMGCL) else network
-    if not isinstance(matcher, Matcher):
+    matcher = matcher_of(network)
+    if matcher is None:
         return
     source = heldout.dataset.source
     assert isinstance(source, Source)
-    learn_presence(matcher, source, config, setup, encoder=network)
+    learn_presence(network, source, config, setup)
     if matcher is not network:
-        fit_thresholds(matcher, heldout, config, setup, encoder=network)
+        fit_thresholds(network, heldout, config, setup)
 
 
-def learn_presence(
-    network: Matcher,
-    source: Source,
-    config: Config,
-    setup: Setup,
-    *,
-    encoder: FewShotNetwork | None = None,
-) -> None:
-    """Learn to tell whether an image shows a class, from images of the training classes.
-
-    `encoder`: what encodes the images instead of the matcher, see `begin`.
-    """
-    pool, encoder = build_pool(source), encoder or network
+def learn_presence(network: FewShotNetwork, source: Source, config: Config, setup: Setup) -> None:
+    """Its matcher learns to tell whether an image shows a class, by images of training classes."""
+    matcher, pool = matcher_of(network), build_pool(source)
+    assert matcher is not None
     batches = EncodedLoader(
-        encoder.eval(),
+        network.eval(),
         pool,
         in_batches(range(len(pool.entries)), config.test.batch_size),
         setup=setup,
         workers=config.data.workers,
     )
     classes = source.benchmark.train_class_ids(config.data.fold)
-    fit_presence(network.presence, gather_pool(batches, classes))
+    fit_presence(matcher.presence, gather_pool(batches, classes))
 
 
 def thresholds_to_try(wanted: float | str) -> tuple[float, ...]:

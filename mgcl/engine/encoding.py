@@ -88,7 +88,7 @@ class EncodedLoader:
             store.use(used)
             of_places = zip(*keys, strict=True)  # queries, first supports, ...
             query, *supports = (
-                store.unpacked(join([_levels(used[key], levels) for key in keys_of]))
+                store.unpacked(join([used[key].only(levels) for key in keys_of]))
                 for keys_of in of_places
             )
             yield EncodedEpisodes(query, supports, self._moved(next(loaded)))
@@ -213,10 +213,6 @@ class _Step(NamedTuple):
         """What is loaded for it, in this order."""
         groups = [Work(entries=[wanted.entry for wanted in group]) for group in self.groups]
         return [*groups, Work(episode_ids=self.ids)]
-
-
-def _levels(encoded: Encoded, which: slice) -> Encoded:
-    return encoded._replace(levels=encoded.levels[which])
 
 
 def _entries(spec: EpisodeSpec) -> tuple[Entry, ...]:

@@ -199,8 +199,10 @@ def _scales(norms: Sequence[nn.BatchNorm2d]) -> Scales:
 @contextmanager
 def _joined(network: nn.Module) -> Iterator[None]:
     """Within one forward pass with gradients, the norms' scales come from one computation."""
-    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
-    if not norms or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+    norms: list[nn.BatchNorm2d] = []
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    if not norms:
         yield
         return
     token = _JOINED.set(_scales(norms))

@@ -27,6 +27,10 @@ class Encoded(NamedTuple):
         """Every tensor changed in the same way."""
         return Encoded(tuple(do(level) for level in self.levels), do(self.mask_map))
 
+    def only(self, which: slice) -> "Encoded":
+        """The same images with some of the levels."""
+        return self._replace(levels=self.levels[which])
+
     def to(self, device: torch.device) -> "Encoded":
         """The same batch on a device."""
         return self.map(lambda x: x.to(device, non_blocking=True))

@@ -43,7 +43,7 @@ class CenterPivotConv4d(nn.Module):
         """conv1 at every support position, with the biases of both, plus (B, hs, ws, hq*wq, C')."""
         B, hs, ws, hq, wq, _ = x.shape
         planes = x.flatten(0, 2).permute(0, 3, 1, 2)  # (B*hs*ws, C, hq, wq), channels last
-        planes = onednn.conv2d(planes, self.conv1.weight, self._bias(), self.pad)
+        planes = onednn.convolve(planes, self.conv1.weight, self._bias(), (self.pad, self.pad))
         planes += plus.reshape(B * hs * ws, hq, wq, -1).permute(0, 3, 1, 2)
         return planes.permute(0, 2, 3, 1).unflatten(0, (B, hs, ws))
 
@@ -56,12 +56,7 @@ class CenterPivotConv4d(nn.Module):
         volume = x.permute(0, 4, 1, 2, 3)  # (B, C, hs, ws, Q), channels last
         weight = self.conv2.weight[..., None]  # (C', C, k, k, 1)
         stride, pad = (self.stride, self.stride, 1), (self.pad, self.pad, 0)
-        if len(x) == 1 and onednn.usable(
-            x
-        ):  # PyTorch tells small from large by the first four dims
-            volume = torch.mkldnn_convolution(volume, weight, None, pad, stride, (1, 1, 1), 1)
-        else:
-            volume = F.conv3d(volume, weight, None, stride, pad)
+        volume = onednn.convolve(volume, weight, None, pad, stride)
         return volume.permute(0, 2, 3, 4, 1)
 
     def _single_support_position(self, x: Tensor) -> Tensor:
@@ -70,7 +65,7 @@ class CenterPivotConv4d(nn.Module):
         centre = self.conv2.weight[:, :, pad : pad + 1, pad : pad + 1]
         weight = self.conv1.weight + F.pad(centre, (pad, pad, pad, pad))
         planes = x.flatten(0, 2).permute(0, 3, 1, 2)
-        planes = onednn.conv2d(planes, weight, self._bias(), pad)
+        planes = onednn.convolve(planes, weight, self._bias(), (pad, pad))
         return planes.permute(0, 2, 3, 1)[:, None, None]
 
 

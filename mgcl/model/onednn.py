@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Pair = tuple[int, int]  # rows and columns
+Sizes = tuple[int, ...]
 
 RELU: dict[str, tuple[str, list[Any]]] = {
     "": ("none", []),
@@ -34,11 +35,20 @@ def usable(x: Tensor) -> bool:
     return plain and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
 
 
-def conv2d(x: Tensor, weight: Tensor, bias: Tensor, pad: int) -> Tensor:
-    """`F.conv2d` that does not leave oneDNN out where a single (1, C, H, W) is small."""
+def convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, pad: Sizes, stride: Sizes | None = None
+) -> Tensor:
+    """`F.conv2d` or `F.conv3d` that does not leave oneDNN out where a single image is small.
+
+    PyTorch tells small from large by the first four dims, and most of a correlation is in the
+    fifth.
+    """
+    ones = (1,) * len(pad)
+    stride = stride or ones
     if len(x) == 1 and usable(x):
-        return torch.mkldnn_convolution(x, weight, bias, (pad, pad), (1, 1), (1, 1), 1)
-    return F.conv2d(x, weight, bias, padding=pad)
+        return torch.mkldnn_convolution(x, weight, bias, pad, stride, ones, 1)
+    plain = F.conv2d if len(pad) == 2 else F.conv3d
+    return plain(x, weight, bias, stride, pad)
 
 
 class Packed:

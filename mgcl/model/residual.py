@@ -70,13 +70,22 @@ class ResidualMGCL(FewShotNetwork):
         support_labels: Tensor,
         query_mask_map: Tensor,
         size: tuple[int, int],
+        *,
+        matched: Tensor | None = None,
     ) -> Tensor:
         """One answer of all supports: -> (B, 1, 2, *size) logits.
 
-        A support whose label has no foreground speaks to the matcher alone.
+        A support whose label has no foreground speaks to the matcher alone. `matched`: what `match`
+        gave for the rest, if it was asked before.
         """
-        episodes = query, supports, support_labels, query_mask_map, size
-        return self.correct(self.match(*episodes), *episodes)
+        if matched is None:
+            matched = self.match(query, supports, support_labels, query_mask_map, size)
+        count = len(self.matcher.metrics)
+        query, *supports = (x.only(slice(count, None)) for x in (query, *supports))
+        found = self.mgcl.compare(query, supports, support_labels, query_mask_map, size)
+        shows = (support_labels == 1).flatten(2).any(dim=2).to(found)  # (B, K)
+        share = shows / shows.sum(dim=1, keepdim=True).clamp_min(1)
+        return matched + torch.einsum("bk,bkchw->bchw", share, found)[:, None]
 
     def match(
         self,
@@ -88,27 +97,5 @@ class ResidualMGCL(FewShotNetwork):
     ) -> Tensor:
         """The matcher's part of `compare`, which no training changes."""
         count = len(self.matcher.metrics)
-        query, *supports = (_levels(x, slice(count)) for x in (query, *supports))
+        query, *supports = (x.only(slice(count)) for x in (query, *supports))
         return self.matcher.compare(query, supports, support_labels, query_mask_map, size)
-
-    def correct(
-        self,
-        matched: Tensor,
-        query: Encoded,
-        supports: Sequence[Encoded],
-        support_labels: Tensor,
-        query_mask_map: Tensor,
-        size: tuple[int, int],
-    ) -> Tensor:
-        """What `match` gave, plus the head's part."""
-        count = len(self.matcher.metrics)
-        query, *supports = (_levels(x, slice(count, None)) for x in (query, *supports))
-        found = self.mgcl.compare(query, supports, support_labels, query_mask_map, size)
-        shows = (support_labels == 1).flatten(2).any(dim=2).to(found)  # (B, K)
-        share = shows / shows.sum(dim=1, keepdim=True).clamp_min(1)
-        return matched + torch.einsum("bk,bkchw->bchw", share, found)[:, None]
-
-
-def _levels(encoded: Encoded, which: slice) -> Encoded:
-    """The matcher's levels come first, then MGCL's."""
-    return encoded._replace(levels=encoded.levels[which])

@@ -35,7 +35,7 @@ class Comparing(nn.Module):
         if matched is None:
             return self.network.compare(*episodes)
         assert isinstance(self.network, ResidualMGCL)
-        return self.network.correct(matched, *episodes)
+        return self.network.compare(*episodes, matched=matched)
 
 
 def in_parallel(model: nn.Module, device: torch.device) -> nn.Module:
