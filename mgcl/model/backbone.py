@@ -9,19 +9,17 @@ pass. Gradients reach the layers' own parameters as ever; without gradients both
 kept until one of them changes.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache, partial
-from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from mgcl.model import onednn
+from mgcl.model.convolution import Pair, convolve
 
 
 class Backbone(nn.Module):
@@ -132,7 +130,7 @@ def conv_norm(
     x: Tensor,
     conv: nn.Conv2d,
     norm: nn.BatchNorm2d,
-    padding: tuple[onednn.Pair, onednn.Pair] | None = None,
+    padding: tuple[Pair, Pair] | None = None,
     *,
     plus: Tensor | None = None,
     activation: str = "",
@@ -147,32 +145,9 @@ def conv_norm(
         plus: of the result's shape.
         activation: "relu", "relu6" or none.
     """
-    own: Any = conv.padding
-    before, behind = padding or (own, own)
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
-        weight, shift = _folded(conv, norm)
-    elif onednn.usable(x):
-        how = {"stride": conv.stride, "dilation": conv.dilation, "groups": conv.groups}
-
-        def pack(weight: Tensor, shift: Tensor) -> onednn.Packed:
-            return onednn.Packed(weight, shift, x.shape, before, behind, **how)
-
-        return _kept(conv, norm, (x.shape, before, behind), pack)(x, plus, activation)
-    else:
-        weight, shift = _kept(conv, norm, None, lambda *folded: folded)
-    if before != behind:
-        x, before = F.pad(x, (before[1], behind[1], before[0], behind[0])), (0, 0)
-    y = F.conv2d(x, weight, shift, conv.stride, before, conv.dilation, conv.groups)
-    if plus is not None:
-        y = y.add_(plus)
-    return ACTIVATIONS[activation](y)
-
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "": lambda x: x,
-    "relu": torch.relu_,
-    "relu6": partial(F.relu6, inplace=True),
-}
+    parameters: Any = (conv.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    fold = partial(_folded, conv, norm)
+    return convolve(x, conv, parameters, fold, padding, plus=plus, activation=activation)
 
 
 def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -210,49 +185,6 @@ def _joined(network: nn.Module) -> Iterator[None]:
         yield
     finally:
         _JOINED.reset(token)
-
-
-class _Kept(NamedTuple):
-    """What was made of a convolution and its norm."""
-
-    state: tuple[int, ...]
-    made: dict[Any, Any]
-    tensors: list[Tensor]
-    """Held, so that no other ones take their addresses."""
-
-
-_KEPT: WeakKeyDictionary[nn.Conv2d, _Kept] = WeakKeyDictionary()
-
-
-def _kept(conv: nn.Conv2d, norm: nn.BatchNorm2d, key: Any, make: Callable[..., Any]) -> Any:
-    """What `make` makes of weights and biases, until one changes; by two keys, the last ones.
-
-    A change in place through `weight.data` is one that PyTorch does not count, and is not seen.
-    Nothing in `_KEPT` is changed but replaced: several threads may encode.
-    """
-    tensors: Any = (conv.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
-    if any(t.is_inference() for t in tensors):  # changes of these are not counted at all
-        return make(*_folded(conv, norm))
-    state = tuple(number for t in tensors for number in (t.data_ptr(), t._version))
-    kept = _KEPT.get(conv)
-    made = kept.made if kept and kept.state == state else {}
-    if key not in made:
-        _count_steps()
-        made = dict([*made.items()][-1:]) | {key: make(*_folded(conv, norm))}
-        _KEPT[conv] = _Kept(state, made, [t.detach() for t in tensors])
-    return made[key]
-
-
-@cache
-def _count_steps() -> None:
-    """From now on: a fused optimizer does not count that it changes weights."""
-
-    def count(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                torch.autograd.graph.increment_version(parameter)
-
-    register_optimizer_step_post_hook(count)
 
 
 class EfficientNetLite(Backbone):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mgcl.model import onednn
+from mgcl.model.convolution import convolve, convolve_3d, run
 from mgcl.model.fbc import Correlation
 from mgcl.model.mgfe import mask_mean
 
@@ -43,29 +43,33 @@ class CenterPivotConv4d(nn.Module):
         """conv1 at every support position, with the biases of both, plus (B, hs, ws, hq*wq, C')."""
         B, hs, ws, hq, wq, _ = x.shape
         planes = x.flatten(0, 2).permute(0, 3, 1, 2)  # (B*hs*ws, C, hq, wq), channels last
-        planes = onednn.convolve(planes, self.conv1.weight, self._bias(), (self.pad, self.pad))
-        planes += plus.reshape(B * hs * ws, hq, wq, -1).permute(0, 3, 1, 2)
+        plus = plus.reshape(B * hs * ws, hq, wq, -1).permute(0, 3, 1, 2)
+        weight, one, other = parameters = (self.conv1.weight, *self._biases())
+        planes = convolve(planes, self.conv1, parameters, lambda: (weight, one + other), plus=plus)
         return planes.permute(0, 2, 3, 1).unflatten(0, (B, hs, ws))
 
-    def _bias(self) -> Tensor:
+    def _biases(self) -> tuple[Tensor, Tensor]:
         assert self.conv1.bias is not None and self.conv2.bias is not None
-        return self.conv1.bias + self.conv2.bias
+        return self.conv1.bias, self.conv2.bias
 
     def _over_support(self, x: Tensor) -> Tensor:
         """conv2 without its bias: (B, hs, ws, Q, C) -> (B, hs', ws', Q, C')."""
         volume = x.permute(0, 4, 1, 2, 3)  # (B, C, hs, ws, Q), channels last
         weight = self.conv2.weight[..., None]  # (C', C, k, k, 1)
         stride, pad = (self.stride, self.stride, 1), (self.pad, self.pad, 0)
-        volume = onednn.convolve(volume, weight, None, pad, stride)
+        volume = convolve_3d(volume, weight, pad, stride)
         return volume.permute(0, 2, 3, 4, 1)
 
     def _single_support_position(self, x: Tensor) -> Tensor:
         """With one support position conv2 is its centre alone, which conv1's centre takes up."""
-        pad = self.pad
-        centre = self.conv2.weight[:, :, pad : pad + 1, pad : pad + 1]
-        weight = self.conv1.weight + F.pad(centre, (pad, pad, pad, pad))
+        weights, biases, pad = (self.conv1.weight, self.conv2.weight), self._biases(), self.pad
+
+        def fold() -> tuple[Tensor, Tensor]:
+            centre = weights[1][:, :, pad : pad + 1, pad : pad + 1]
+            return weights[0] + F.pad(centre, (pad, pad, pad, pad)), biases[0] + biases[1]
+
         planes = x.flatten(0, 2).permute(0, 3, 1, 2)
-        planes = onednn.convolve(planes, weight, self._bias(), (pad, pad))
+        planes = convolve(planes, self.conv1, (*weights, *biases), fold)
         return planes.permute(0, 2, 3, 1)[:, None, None]
 
 
@@ -162,6 +166,6 @@ class MGCD(nn.Module):
         x = x.mean(dim=(1, 2)).permute(0, 3, 1, 2)  # (B, 64, hq8, wq8)
         if self.decoder_masks:
             x = torch.cat([x, mask_mean(x, query_mask_map)], dim=1)
-        x = self.decoder1(x)
+        x = run(self.decoder1, x)
         x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
-        return self.decoder2(x)
+        return run(self.decoder2, x)

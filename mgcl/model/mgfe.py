@@ -69,8 +69,7 @@ def guide(feature: Tensor, ids: Tensor | None) -> Guided:
         ids: (B, h*w) from `mgfe.mask_ids`; None leaves the features as they are.
     """
     with torch.autocast(feature.device.type, enabled=False):  # lengths in float32 at least
-        feature = feature.to(torch.promote_types(feature.dtype, torch.float32))
-        pixels = feature.flatten(2).transpose(1, 2)  # (B, h*w, C)
+        pixels = pixels_of(feature)
         square = torch.linalg.vector_norm(pixels, dim=-1).square()
         of_masks = None
         if ids is not None:
@@ -79,6 +78,12 @@ def guide(feature: Tensor, ids: Tensor | None) -> Guided:
         norm = square.clamp_min(1e-20).sqrt()
     h, w = feature.shape[2:]
     return Guided(pixels, ids, of_masks, norm, (h, w))
+
+
+def pixels_of(feature: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, h*w, C), float32 at least."""
+    feature = feature.to(torch.promote_types(feature.dtype, torch.float32))
+    return feature.flatten(2).transpose(1, 2)
 
 
 def similarity(query: Guided, support: Guided) -> Tensor:
@@ -165,13 +170,13 @@ def mask_mean(feature: Tensor, mask_map: Tensor, max_masks: int = 128) -> Tensor
         max_masks: largest mask number.
 
     Returns:
-        (B, C, h, w); zeros where a pixel lies in no mask.
+        (B, C, h, w), channels last; zeros where a pixel lies in no mask.
     """
-    B, C, h, w = feature.shape
+    h, w = feature.shape[2:]
     pixels = feature.flatten(2).transpose(1, 2)  # (B, h*w, C)
     ids = mask_ids(mask_map, (h, w), max_masks)
     means = pick(prototypes(pixels, ids, max_masks), ids)  # (B, h*w, C)
-    return means.transpose(1, 2).reshape(B, C, h, w)
+    return means.unflatten(1, (h, w)).permute(0, 3, 1, 2)
 
 
 def _rows(ids: Tensor, count: int) -> Tensor:

@@ -87,6 +87,14 @@ def random_correlation(query, support, seed: int, halves: int = 2) -> Correlatio
     )
 
 
+def single_precision(correlation: Correlation) -> Correlation:
+    query, support = (
+        side._replace(pixels=side.pixels.float(), norm=side.norm.float())
+        for side in (correlation.query, correlation.support)
+    )
+    return Correlation(query, support, correlation.gates.float())
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     st.integers(0, 2**20),
@@ -163,3 +171,27 @@ def test_a_single_correlation_is_convolved_as_one_of_a_batch_with_and_without_gr
         plain = convolution(x[:1])
     assert single.requires_grad and torch.allclose(single, batch[:1], atol=1e-6)
     assert torch.allclose(plain, batch[:1], atol=1e-6)
+
+
+def test_a_module_that_meets_one_and_several_support_positions_keeps_the_weights_of_both_apart():
+    torch.manual_seed(0)
+    convolution = CenterPivotConv4d(8, 16, kernel=3, stride=2)
+    for side in (1, 2, 1):  # two positions and a stride of two leave one
+        x = torch.rand(1, side, side, 4, 3, 8)
+        with torch.no_grad():
+            plain = convolution(x)
+        assert torch.allclose(plain, convolution(x), atol=1e-6)
+
+
+def test_the_decoder_without_gradients_equals_the_one_with_them_after_a_change_too():
+    torch.manual_seed(2)
+    decoder, mask_map = MGCD(), torch.randint(0, 9, (2, 24, 24), dtype=torch.uint8)
+    sides = (8, 4, 2)
+    levels = [single_precision(random_correlation((n, n), (n, n), n)) for n in sides]
+    for _ in range(2):
+        with torch.no_grad():
+            plain = decoder(levels, mask_map)
+        assert torch.allclose(plain, decoder(levels, mask_map), rtol=1e-4, atol=1e-6)
+        with torch.no_grad():
+            for parameter in decoder.parameters():
+                parameter.mul_(1.5)
