@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mgcl import console
 from mgcl.images.raster import open_raster
 from mgcl.page.pictures import Picture
 from mgcl.page.tally import found_at
@@ -105,4 +106,4 @@ def _write(
             store.write(row, most=np.ones(len(style.names), int), **arrays)
         facts: dict[str, Any] = {"image": str(picture.path.absolute()), "run": results.digest}
         facts["window"] = session.encoder.window
-        write_query(results, style, name, raster, store, len(rows), facts)
+        console.say(write_query(results, style, name, raster, store, len(rows), facts))

@@ -1,10 +1,13 @@
 """Finds classes in pictures of any size, by windows: supports encoded once, each window once.
 
 Arrays and open rasters in, finished rows of log-odds out; `Predictor` and the scenes stand on it.
+Several threads may have a picture each: one at a time has the network, or the generator of masks.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -104,6 +107,7 @@ class Finder:
         self.image_size, self.setup = image_size, setup
         self.overlap, self.batch_size = overlap, batch_size
         self._classes: dict[str, Voters] = {}
+        self._comparing, self._cutting = threading.Lock(), threading.Lock()
 
     @property
     def names(self) -> list[str]:
@@ -208,12 +212,15 @@ class Finder:
         first = min(first, wanted.start)
         down, across = (torch.from_numpy(windows.weights(b, window)) for b in (tops, lefts))
         down, across = down.to(self.setup.device), across.to(self.setup.device)
+        ask = partial(self.answers, window=window, presence=presence, keep_present=keep_present)
         pending: list[Tensor] = []  # (K, window, W) of each class: rows from the current top on
         for line in self._lines(source, window, tops, lefts, range(first, wanted.stop), mask_map):
             shown = np.full((len(self._classes), len(lefts)), np.nan, np.float32)
             for batch in line.batches:
-                query = self.encode(batch.images, batch.maps)
-                answers = self.answers(query, window, presence=presence, keep_present=keep_present)
+                with self._comparing:
+                    query = self.encode(batch.images, batch.maps)
+                    answers = list(ask(query))
+                    on_windows(len(batch.columns))
                 for c, (margins, here) in enumerate(answers):
                     if here is not None:
                         shown[c, batch.columns] = here.cpu().numpy()
@@ -224,8 +231,8 @@ class Finder:
                         weight = down[line.row, :, None] * across[column]  # (side, side)
                         left = lefts[column]
                         pending[c][..., left : left + window] += margins[i] * weight
-                on_windows(len(batch.columns))
-            on_windows(len(lefts) - sum(len(batch.columns) for batch in line.batches))  # empty ones
+            with self._comparing:  # which guards the counting, too
+                on_windows(len(lefts) - sum(len(batch.columns) for batch in line.batches))
             if not pending:  # no data so far
                 pending = [down.new_zeros(1, window, lefts[-1] + window) for _ in self._classes]
             below = tops[line.row + 1] if line.row + 1 < len(tops) else source.height
@@ -284,7 +291,8 @@ class Finder:
             chosen = columns[first : first + self.batch_size]
             parts = [windows.cut(image, 0, lefts[c], window) for c in chosen]
             if masks is None:
-                maps = make_mask_maps(self.mask_generator, parts)
+                with self._cutting:
+                    maps = make_mask_maps(self.mask_generator, parts)
             else:
                 maps = [windows.cut(masks, 0, lefts[c], window) for c in chosen]
             batches.append(_Batch(row, chosen, parts, maps))

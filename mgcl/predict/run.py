@@ -1,7 +1,11 @@
 """All queries of a run, one after the other or shared by several processes."""
 
 import itertools
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +22,10 @@ from mgcl.predict.results import Results
 from mgcl.predict.scene import Style, paths_of, quick_look, step_of, write_results
 from mgcl.predict.summary import sentence, thumbnail
 from mgcl.predict.vectors import Grid
+
+SMALL = 1 << 20  # pixels of a query beside which others are under way
+AT_ONCE = 4  # of these: while one is compared, others are read, cut into masks and written
+Share = tuple[float, float]  # of the rows of windows, from one to another
 
 
 class Outcome(NamedTuple):
@@ -61,27 +69,46 @@ class Run:
         self.finder, self.results, self.style = finder, results, style
         self.window, self.bands, self.maps = window, bands, maps
         self.share, self.on_windows, self.keep_present = share, on_windows, keep_present
+        self._writing = threading.Lock()  # what writes vectors changes which warnings are heard
 
     def all(self, queries: Mapping[str, Path]) -> Outcome:
         """Segment and write every query; one that cannot be read or written is named."""
         failed, waiting = [], 0
-        for name, path, part in _shares(queries, *self.share):
-            try:
-                waiting += not self._one(name, path, part)
-            except DiskFullError:
-                raise
-            except (ValueError, OSError) as error:
-                named = str(path) in str(error)
-                console.warn(f"left out: {'' if named else f'{path}: '}{error}")
-                failed.append(name)
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for name, path, outcome in self._under_way(pool, queries):
+                try:
+                    said = outcome()
+                except DiskFullError:
+                    raise
+                except (ValueError, OSError) as error:
+                    named = str(path) in str(error)
+                    console.warn(f"left out: {'' if named else f'{path}: '}{error}")
+                    failed.append(name)
+                else:
+                    waiting += said is None
+                    if said:
+                        console.say(said)
         return Outcome(failed, waiting)
 
-    def _one(self, name: str, path: Path, part: tuple[float, float]) -> bool:
-        """Whether the results of a query are written now, or were."""
+    def _under_way(
+        self, pool: ThreadPoolExecutor, queries: Mapping[str, Path]
+    ) -> Iterator[tuple[str, Path, Callable[[], str | None]]]:
+        """Queries in their order and what gives their outcome; small ones begin ahead of it."""
+        begun: deque[tuple[str, Path, Callable[[], str | None]]] = deque()
+        for name, path, part in _shares(queries, *self.share):
+            one = partial(self._one, name, path, part)
+            small = _pixels(path) <= SMALL
+            begun.append((name, path, pool.submit(one).result if small else one))
+            if len(begun) > AT_ONCE:
+                yield begun.popleft()
+        yield from begun
+
+    def _one(self, name: str, path: Path, part: Share) -> str | None:
+        """What is to be said of a query whose results are written; None: others have a part."""
         facts = {"image": str(path.absolute()), **_stamp(path), "run": self.results.digest}
         known = self.results.record(name)
         if known and known["facts"] == facts:
-            return True
+            return ""
         with writing_in(self.results.folder), open_raster(path, self.bands) as raster:
             window = self.window(raster)
             check_memory(self.finder, raster, window)
@@ -103,11 +130,12 @@ class Run:
                 on_windows=self.on_windows,
             )
             if len(mine) < rows and store.missing(range(rows)):
-                return False
+                return None
             facts |= {"window": window}
-            write_query(self.results, self.style, name, raster, store, rows, facts)
+            with self._writing:
+                said = write_query(self.results, self.style, name, raster, store, rows, facts)
         store.remove()
-        return True
+        return said
 
 
 def write_query(
@@ -118,8 +146,8 @@ def write_query(
     store: BandStore,
     rows: int,
     facts: dict[str, Any],
-) -> None:
-    """Write all results of a query whose bands are finished, and say what was found.
+) -> str:
+    """Write all results of a query whose bands are finished; what is to be said of them.
 
     Args:
         results: which were begun.
@@ -148,7 +176,7 @@ def write_query(
         "files": {k: f.relative_to(results.folder).as_posix() for k, f in written.files.items()},
     }
     results.finish(name, record, tile)
-    console.say(sentence(record))
+    return sentence(record)
 
 
 def _stamp(path: Path) -> dict[str, int]:
@@ -158,8 +186,8 @@ def _stamp(path: Path) -> dict[str, int]:
 
 def _shares(
     queries: Mapping[str, Path], number: int, processes: int
-) -> Iterator[tuple[str, Path, tuple[float, float]]]:
-    """Queries of which a process has to do a part, from one share of the rows to another."""
+) -> Iterator[tuple[str, Path, Share]]:
+    """Queries of which a process has to do a part."""
     if processes == 1:
         yield from ((name, path, (0.0, 1.0)) for name, path in queries.items())
         return

@@ -1,6 +1,7 @@
 """`python -m mgcl.predict` as its user meets it: what is read, written, named and refused."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from PIL import Image
 from mgcl.datasets.benchmarks import BENCHMARKS
 from mgcl.datasets.lists import test_entries as entries_of_fold
 from mgcl.images.read import read_image
+from mgcl.predict import run
 from mgcl.predict.command import main
 from mgcl.predict.foreground import read_foreground
 from mgcl.predict.inputs import find_queries
@@ -101,6 +103,32 @@ def test_an_unreadable_query_is_named_and_the_rest_goes_on(small, tmp_path, caps
     said = capsys.readouterr()
     assert "left out:" in said.err and str(torn) in said.err and "1 of 2 images" in said.out
     assert [p.name for p in (tmp_path / "out" / "masks").iterdir()] == ["whole.png"]
+
+
+@pytest.mark.parametrize("small_up_to", [64 * 64, 1 << 20])  # some and all are small
+def test_queries_that_are_under_way_together_end_as_one_after_the_other_in_their_order(
+    small, tmp_path, capsys, monkeypatch, small_up_to
+):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    tiles = [read_image(small.image(k)) for k in range(3)]
+    for number in range(7):
+        tile = np.roll(tiles[number % 3], 5 * number, axis=1)
+        wide = number in (2, 5)
+        Image.fromarray(np.hstack([tile, tile]) if wide else tile).save(pictures / f"{number}.png")
+    (pictures / "4.png").write_bytes(b"no picture")
+    outcomes = []
+    for at_once, up_to in ((1, 0), (run.AT_ONCE, small_up_to)):
+        monkeypatch.setattr(run, "AT_ONCE", at_once)
+        monkeypatch.setattr(run, "SMALL", up_to)
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        assert small.run("--query", pictures, "--probabilities", to=tmp_path / "out") == 1
+        files = {f: f.read_bytes() for f in sorted((tmp_path / "out").rglob("*")) if f.is_file()}
+        outcomes.append((capsys.readouterr().out, files))
+    (said, files), (said_together, files_together) = outcomes
+    assert said_together == said
+    assert re.findall(r"^(\d): ", said, re.MULTILINE) == list("012356")
+    assert files_together == files
 
 
 def test_mask_maps_of_a_folder_are_found_by_the_image_s_name(small, tmp_path, capsys):

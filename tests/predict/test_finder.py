@@ -1,6 +1,8 @@
 """Rows of windows: begun anywhere, several classes at once, pixels without data left out."""
 
 import math
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -50,6 +52,30 @@ def test_rows_from_the_middle_are_those_from_the_top_to_the_bit(overlap):
             same = whole[band.row]
             assert band.top == same.top and (band.image == same.image).all()
             assert all(map(torch.equal, band.margins, same.margins))
+
+
+def test_threads_that_share_a_finder_get_what_each_would_alone_one_at_a_time():
+    made, inside, together = finder(2), 0, 0
+    encode = made.encode
+
+    def watched(*given):
+        nonlocal inside, together
+        inside += 1
+        together = max(together, inside)
+        time.sleep(0.01)
+        inside -= 1
+        return encode(*given)
+
+    made.encode = watched
+    pictures = [InMemory(picture(seed, 90, 70)) for seed in range(6)]
+
+    def segment(image):
+        return torch.cat([torch.cat(band.margins) for band in made.bands(image, SIDE)], dim=1)
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(segment, pictures))
+    assert together == 1
+    assert all(map(torch.equal, found, map(segment, pictures)))
 
 
 def test_several_classes_are_each_as_if_alone_and_an_image_is_encoded_once():
