@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mgcl.model.convolution import Pair, convolve
+from mgcl.model.convolution import Pair, Weights, convolve, forget
 
 
 class Backbone(nn.Module):
@@ -41,6 +41,11 @@ class Backbone(nn.Module):
         # On the device from the start: a copy in each step would make the host wait.
         statistics = torch.tensor([self.mean, self.std])[..., None, None]  # (2, 3, 1, 1)
         self.register_buffer("statistics", statistics, persistent=False)
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """As nn.Module's; what is kept of the convolutions is made anew."""
+        forget(self)
+        return super().train(mode)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) uint8, or float already normalised -> three levels of (B, C, h, w)."""
@@ -146,8 +151,8 @@ def conv_norm(
         activation: "relu", "relu6" or none.
     """
     parameters: Any = (conv.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
-    fold = partial(_folded, conv, norm)
-    return convolve(x, conv, parameters, fold, padding, plus=plus, activation=activation)
+    weights = Weights(parameters, partial(_folded, conv, norm))
+    return convolve(x, conv, weights, padding, plus=plus, activation=activation)
 
 
 def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

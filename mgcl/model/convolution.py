@@ -8,7 +8,6 @@ once, and a sum and a ReLU are part of the convolution. The numbers differ in th
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from itertools import pairwise
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -18,8 +17,6 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 Pair = tuple[int, int]  # rows and columns
-Sizes = tuple[int, ...]
-Fold = Callable[[], tuple[Tensor, Tensor]]
 
 # what may follow a convolution, and what oneDNN calls it
 ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], str, list[Any]]] = {
@@ -33,120 +30,132 @@ PRESENT = torch.backends.mkldnn.is_available() and all(
     for of, name in (
         (torch.ops.mkldnn, "_convolution_pointwise"),
         (torch._C._nn, "mkldnn_reorder_conv2d_weight"),
+        (torch._C._nn, "mkldnn_reorder_conv3d_weight"),
+        (torch._C, "_get_mkldnn_enabled"),
     )
 )
+
+
+class Weights(NamedTuple):
+    """Weights (C', C / groups, k, k) and biases (C',) of a convolution, or no biases."""
+
+    parameters: Sequence[Tensor]
+    """All that they are made of; what is made otherwise of the same ones would be taken for it."""
+    make: Callable[[], tuple[Tensor, Tensor | None]]
 
 
 def convolve(
     x: Tensor,
     conv: nn.Conv2d,
-    parameters: Sequence[Tensor] | None = None,
-    fold: Fold | None = None,
+    weights: Weights | None = None,
     padding: tuple[Pair, Pair] | None = None,
     *,
     plus: Tensor | None = None,
     activation: str = "",
 ) -> Tensor:
-    """`activation(conv(x) + plus)`.
+    """`activation(conv(x) + plus)`, differentiable.
 
     Args:
-        x: (B, C, H, W).
-        conv: its stride, dilation, groups and padding.
-        parameters: all that the weights are made of; those of the convolution.
-        fold: makes the weights and the biases; as the convolution has them.
+        x: (B, C, H, W), or (B, C, H, W, N): N images that are convolved alike.
+        conv: its stride, dilation, groups and padding in numbers.
+        weights: in place of the convolution's own.
         padding: before and behind, rows and columns, in place of the convolution's own.
-        plus: of the result's shape; what `fold`, `plus` and `activation` do is differentiable.
+        plus: of the result's shape.
         activation: of `ACTIVATIONS`.
     """
-    if parameters is None or fold is None:
-        assert conv.bias is not None
-        own_parameters = (conv.weight, conv.bias)
-        parameters, fold = own_parameters, lambda: own_parameters
-    own: Any = conv.padding
-    before, behind = padding or (own, own)
+    if weights is None:
+        own = conv.weight, conv.bias
+        weights = Weights([p for p in own if p is not None], lambda: own)
+    usual: Any = conv.padding
+    before, behind = padding or (usual, usual)
     by_name = usable(x)
-    one_more = behind == (before[0] + 1, before[1] + 1)
-    grown = by_name and one_more and conv.groups == x.shape[1]
+    # one more behind is one more before, met by a row and a column of zeros in front
+    grown = by_name and before != behind and conv.groups == x.shape[1]
+    grown = grown and behind == (before[0] + 1, before[1] + 1)
     if before != behind and not grown:
-        x = F.pad(x, (before[1], behind[1], before[0], behind[0]))
-        behind = (0, 0)
-    how = (behind, conv.stride, conv.dilation, conv.groups)
+        x, behind = F.pad(x, (before[1], behind[1], before[0], behind[0])), (0, 0)
+    images = x.dim() - 4  # dims of them behind rows and columns
+    alone, none = (1,) * images, (0,) * images
+    how = (*behind, *none), (*conv.stride, *alone), (*conv.dilation, *alone), conv.groups
     if by_name:
-        threads = torch.get_num_threads()  # laid out for another number it is slow
+        key = (x.shape, how, grown, torch.get_num_threads())  # laid out for others it is slow
         pack = partial(Packed, shape=x.shape, how=how, grown=grown)
-        key = (x.shape, behind, grown, threads)
-        return kept(conv, parameters, key, fold, pack)(x, plus, activation)
+        return kept(conv, weights, key, pack)(x, plus, activation)
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
-        weight, bias = fold()
+        weight, bias = weights.make()
     else:
-        weight, bias = kept(conv, parameters, None, fold)
-    y = F.conv2d(x, weight, bias, conv.stride, behind, conv.dilation, conv.groups)
+        weight, bias = kept(conv, weights)
+    pad, stride, dilation, groups = how
+    if images:
+        y = F.conv3d(x, weight[..., None], bias, stride, pad, dilation, groups)
+    else:
+        y = F.conv2d(x, weight, bias, stride, pad, dilation, groups)
     if plus is not None:
         y = y.add_(plus)
     return ACTIVATIONS[activation][0](y)
 
 
 def run(layers: nn.Sequential, x: Tensor) -> Tensor:
-    """`layers(x)`, a ReLU behind a convolution being part of it."""
-    done = False
-    for layer, following in pairwise([*layers, nn.Identity()]):
+    """`layers(x)`; without gradients a convolution takes up the ReLU behind it, and hooks rest."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return layers(x)
+    rest = list(layers)
+    while rest:
+        layer = rest.pop(0)
         if isinstance(layer, nn.Conv2d):
-            done = isinstance(following, nn.ReLU)
-            x = convolve(x, layer, activation="relu" if done else "")
-        elif not done:
-            x = layer(x)
+            fused = bool(rest) and isinstance(rest[0], nn.ReLU)
+            x = convolve(x, layer, activation="relu" if fused else "")
+            rest = rest[fused:]
         else:
-            done = False
+            x = layer(x)
     return x
-
-
-def convolve_3d(x: Tensor, weight: Tensor, pad: Sizes, stride: Sizes) -> Tensor:
-    """`F.conv3d` that does not leave oneDNN out where a single correlation is small.
-
-    PyTorch tells small from large by the first four dims, and most of a correlation is in the
-    fifth.
-    """
-    if len(x) == 1 and usable(x):
-        return torch.mkldnn_convolution(x, weight, None, pad, stride, (1, 1, 1), 1)
-    return F.conv3d(x, weight, None, stride, pad)
 
 
 def usable(x: Tensor) -> bool:
     """Whether oneDNN can be called by name: on the CPU, in float32, without a gradient."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return False
     plain = PRESENT and x.dtype == torch.float32 and x.device.type == "cpu"
-    alone = torch.is_grad_enabled() or torch.compiler.is_compiling()
-    return plain and not alone and not torch.is_autocast_enabled("cpu")
+    return plain and torch._C._get_mkldnn_enabled() and not torch.is_autocast_enabled("cpu")
 
 
 class Packed:
     """The weights of one convolution, laid out by oneDNN for inputs of one shape."""
 
     def __init__(
-        self, weight: Tensor, bias: Tensor, *, shape: torch.Size, how: tuple[Any, ...], grown: bool
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        *,
+        shape: torch.Size,
+        how: tuple[Any, ...],
+        grown: bool,
     ) -> None:
         """Lay them out.
 
         Args:
             weight: (C', C / groups, k, k).
             bias: (C',).
-            shape: (B, C, H, W).
+            shape: of the inputs, as `convolve` takes them.
             how: padding, stride, dilation and groups.
-            grown: there is one row and one column less of padding in front than behind, so that
-                the kernel meets those in front with zeros.
+            grown: by a row and a column of zeros in front.
         """
         if grown:
             weight = F.pad(weight, (1, 0, 1, 0))
         reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
+        if len(shape) == 5:
+            weight, reorder = weight[..., None], torch._C._nn.mkldnn_reorder_conv3d_weight
         self._weights = (reorder(weight.to_mkldnn(), *how, list(shape)), bias, *how)
 
     def __call__(self, x: Tensor, plus: Tensor | None, activation: str) -> Tensor:
         """Convolve, add a tensor of the result's shape, and end with one of `ACTIVATIONS`."""
-        _, name, numbers = ACTIVATIONS[activation]
         by_name = torch.ops.mkldnn._convolution_pointwise
+        act, name, numbers = ACTIVATIONS[activation]
         if plus is None:
             return by_name(x, *self._weights, name, numbers, "")
-        after = name if activation else None
-        return by_name.binary(x, plus, *self._weights, "add", 1.0, after, numbers, "")
+        after = "relu" if activation == "relu" else None  # all that it knows behind a sum
+        y = by_name.binary(x, plus, *self._weights, "add", 1.0, after, [], "")
+        return y if after else act(y)
 
 
 class _Kept(NamedTuple):
@@ -158,31 +167,38 @@ class _Kept(NamedTuple):
     """Held, so that no other ones take their addresses."""
 
 
-_KEPT: WeakKeyDictionary[nn.Conv2d, _Kept] = WeakKeyDictionary()
+_KEPT: WeakKeyDictionary[nn.Module, _Kept] = WeakKeyDictionary()
 
 
 def kept(
     conv: nn.Conv2d,
-    parameters: Sequence[Tensor],
-    key: Any,
-    fold: Fold,
-    make: Callable[[Tensor, Tensor], Any] = lambda *folded: folded,
+    weights: Weights,
+    key: Any = None,
+    make: Callable[[Tensor, Tensor | None], Any] = lambda *both: both,
 ) -> Any:
     """What `make` makes of weights and biases, until a parameter changes; by two keys, the last.
 
-    A change in place through `weight.data` is one that PyTorch does not count, and is not seen.
+    Changes that PyTorch does not count are not seen: in place through `weight.data` or NumPy, or of
+    a collective (`torch.distributed.all_reduce(weight)`). After them, `forget`.
     Nothing in `_KEPT` is changed but replaced: several threads may encode.
     """
+    parameters = weights.parameters
     if any(t.is_inference() for t in parameters):  # changes of these are not counted at all
-        return make(*fold())
+        return make(*weights.make())
     state = tuple(number for t in parameters for number in (t.data_ptr(), t._version))
     found = _KEPT.get(conv)
     made = found.made if found and found.state == state else {}
     if key not in made:
         _count_steps()
-        made = dict([*made.items()][-1:]) | {key: make(*fold())}
+        made = dict([*made.items()][-1:]) | {key: make(*weights.make())}
         _KEPT[conv] = _Kept(state, made, [t.detach() for t in parameters])
     return made[key]
+
+
+def forget(network: nn.Module) -> None:
+    """Make all that is kept of a network's convolutions anew."""
+    for module in network.modules():
+        _KEPT.pop(module, None)
 
 
 @cache
@@ -192,6 +208,7 @@ def _count_steps() -> None:
     def count(optimizer: torch.optim.Optimizer, *_: Any) -> None:
         for group in optimizer.param_groups:
             for parameter in group["params"]:
-                torch.autograd.graph.increment_version(parameter)
+                if parameter.grad is not None:
+                    torch.autograd.graph.increment_version(parameter)
 
     register_optimizer_step_post_hook(count)

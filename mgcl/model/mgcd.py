@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mgcl.model.convolution import convolve, convolve_3d, run
+from mgcl.model.convolution import Weights, convolve, forget, run
 from mgcl.model.fbc import Correlation
 from mgcl.model.mgfe import mask_mean
 
@@ -45,7 +45,8 @@ class CenterPivotConv4d(nn.Module):
         planes = x.flatten(0, 2).permute(0, 3, 1, 2)  # (B*hs*ws, C, hq, wq), channels last
         plus = plus.reshape(B * hs * ws, hq, wq, -1).permute(0, 3, 1, 2)
         weight, one, other = parameters = (self.conv1.weight, *self._biases())
-        planes = convolve(planes, self.conv1, parameters, lambda: (weight, one + other), plus=plus)
+        weights = Weights(parameters, lambda: (weight, one + other))
+        planes = convolve(planes, self.conv1, weights, plus=plus)
         return planes.permute(0, 2, 3, 1).unflatten(0, (B, hs, ws))
 
     def _biases(self) -> tuple[Tensor, Tensor]:
@@ -55,21 +56,20 @@ class CenterPivotConv4d(nn.Module):
     def _over_support(self, x: Tensor) -> Tensor:
         """conv2 without its bias: (B, hs, ws, Q, C) -> (B, hs', ws', Q, C')."""
         volume = x.permute(0, 4, 1, 2, 3)  # (B, C, hs, ws, Q), channels last
-        weight = self.conv2.weight[..., None]  # (C', C, k, k, 1)
-        stride, pad = (self.stride, self.stride, 1), (self.pad, self.pad, 0)
-        volume = convolve_3d(volume, weight, pad, stride)
+        weight = self.conv2.weight
+        volume = convolve(volume, self.conv2, Weights((weight,), lambda: (weight, None)))
         return volume.permute(0, 2, 3, 4, 1)
 
     def _single_support_position(self, x: Tensor) -> Tensor:
         """With one support position conv2 is its centre alone, which conv1's centre takes up."""
-        weights, biases, pad = (self.conv1.weight, self.conv2.weight), self._biases(), self.pad
+        pad, (one, other), biases = self.pad, (self.conv1.weight, self.conv2.weight), self._biases()
 
-        def fold() -> tuple[Tensor, Tensor]:
-            centre = weights[1][:, :, pad : pad + 1, pad : pad + 1]
-            return weights[0] + F.pad(centre, (pad, pad, pad, pad)), biases[0] + biases[1]
+        def make() -> tuple[Tensor, Tensor]:
+            centre = other[:, :, pad : pad + 1, pad : pad + 1]
+            return one + F.pad(centre, (pad, pad, pad, pad)), biases[0] + biases[1]
 
         planes = x.flatten(0, 2).permute(0, 3, 1, 2)
-        planes = convolve(planes, self.conv1, (*weights, *biases), fold)
+        planes = convolve(planes, self.conv1, Weights((one, other, *biases), make))
         return planes.permute(0, 2, 3, 1)[:, None, None]
 
 
@@ -155,6 +155,11 @@ class MGCD(nn.Module):
         self.decoder2 = nn.Sequential(
             nn.Conv2d(32, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 2, 3, padding=1)
         )
+
+    def train(self, mode: bool = True) -> "MGCD":
+        """As nn.Module's; what is kept of the convolutions is made anew."""
+        forget(self)
+        return super().train(mode)
 
     def forward(self, correlations: list[Correlation], query_mask_map: Tensor) -> Tensor:
         """Three levels, stride 8 first -> (B, 2, 2*hq8, 2*wq8) logits."""

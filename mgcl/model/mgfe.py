@@ -69,7 +69,8 @@ def guide(feature: Tensor, ids: Tensor | None) -> Guided:
         ids: (B, h*w) from `mgfe.mask_ids`; None leaves the features as they are.
     """
     with torch.autocast(feature.device.type, enabled=False):  # lengths in float32 at least
-        pixels = pixels_of(feature)
+        feature = feature.to(torch.promote_types(feature.dtype, torch.float32))
+        pixels = feature.flatten(2).transpose(1, 2)  # (B, h*w, C)
         square = torch.linalg.vector_norm(pixels, dim=-1).square()
         of_masks = None
         if ids is not None:
@@ -78,12 +79,6 @@ def guide(feature: Tensor, ids: Tensor | None) -> Guided:
         norm = square.clamp_min(1e-20).sqrt()
     h, w = feature.shape[2:]
     return Guided(pixels, ids, of_masks, norm, (h, w))
-
-
-def pixels_of(feature: Tensor) -> Tensor:
-    """(B, C, h, w) -> (B, h*w, C), float32 at least."""
-    feature = feature.to(torch.promote_types(feature.dtype, torch.float32))
-    return feature.flatten(2).transpose(1, 2)
 
 
 def similarity(query: Guided, support: Guided) -> Tensor:

@@ -2,19 +2,17 @@
 
 import math
 from collections.abc import Sequence
-from itertools import zip_longest
 from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from mgcl.model.backbone import Backbone
 from mgcl.model.fbc import Correlation, Guided, gates, guide, halves_of
 from mgcl.model.fewshot import Encoded, FewShotNetwork
 from mgcl.model.mgcd import MGCD
-from mgcl.model.mgfe import mask_ids, pixels_of
+from mgcl.model.mgfe import mask_ids
 from mgcl.model.pretrained import build_backbone
 
 Count = TypeVar("Count", int, Tensor)
@@ -91,8 +89,6 @@ class MGCL(FewShotNetwork):
         super().__init__()
         self.backbone = backbone
         self.segmentation_head = head
-        # by the finest level of a support: the rest of it, and its guides without pixels
-        self._guides = WeakTensorKeyDictionary()
 
     def train(self, mode: bool = True) -> "MGCL":
         """As nn.Module's, but the backbone stays in eval mode."""
@@ -121,23 +117,9 @@ class MGCL(FewShotNetwork):
         queries = [level.unit() for level in head.guide(*query)]
         logits = []
         for support, label in zip(supports, support_labels.unbind(1), strict=True):
-            guided = [level.expand(len(label)) for level in self._guided(support)]
+            guided = [level.expand(len(label)) for level in head.guide(*support)]
             logits.append(_enlarged(head.compare(queries, guided, label, query_mask_map), size))
         return torch.stack(logits, dim=1)
-
-    def _guided(self, support: Encoded) -> list[Guided]:
-        """MGFE of a support; without gradients made once for all queries that it meets."""
-        head = self.segmentation_head
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return head.guide(*support)
-        first, *others = (*support.levels, support.mask_map)
-        of, guides = self._guides.get(first, ((), ()))
-        if any(x is not y for x, y in zip_longest(of, others)):
-            # without pixels: a view of the features would let them live as long as this
-            guides = [guided._replace(pixels=guided.norm) for guided in head.guide(*support)]
-            self._guides[first] = others, guides
-        both = zip(guides, support.levels, strict=True)
-        return [guided._replace(pixels=pixels_of(level)) for guided, level in both]
 
     def sees(self, support: Encoded, label: Tensor) -> bool:
         """Whether the label opens a gate at stride 8."""

@@ -1,13 +1,8 @@
 """Encoding and comparing in two steps: whatever is done to encoded images between them."""
 
-import gc
-import weakref
-from unittest import mock
-
 import pytest
 import torch
 
-from mgcl.model import mgfe
 from mgcl.model.baselines import CosinePrototypes, EverythingForeground
 from mgcl.model.fewshot import FewShotNetwork, join
 from tests.model.test_network import TinyBackbone, episode, tiny_networks
@@ -61,30 +56,6 @@ def test_a_kept_image_holds_its_own_memory_and_no_more():
     assert view.nbytes == copy.nbytes == whole.nbytes // 2
     assert copy.levels[0].untyped_storage().nbytes() == copy.levels[0].nbytes
     assert view.levels[0].untyped_storage().nbytes() == whole.levels[0].nbytes
-
-
-@torch.no_grad()
-def test_the_guide_of_a_support_is_made_once_anew_for_other_masks_and_dies_with_it():
-    network = tiny_networks()[0].eval()
-    query, query_map, supports, labels, maps = episode(1)
-    encoded = network.encode(query, query_map)
-    support = network.encode(supports[:, 0], maps[:, 0])
-
-    def answers(network, support):
-        return network.compare(encoded, [support], labels[:, :1], query_map, (64, 64))
-
-    first = answers(network, support)
-    with mock.patch.object(mgfe, "means", side_effect=mgfe.means) as means:
-        again = answers(network, support)
-    assert means.call_count == 3 + 1  # the query's levels and the decoder's
-    assert torch.equal(again, first)
-    other = support._replace(mask_map=torch.zeros_like(support.mask_map))
-    assert not torch.allclose(answers(network, other), first)
-    assert torch.equal(answers(network, support), first)
-    features = weakref.ref(support.levels[0])
-    del support, other
-    gc.collect()
-    assert features() is None and not len(network._guides)
 
 
 def test_prototypes_keep_what_mgcl_keeps():

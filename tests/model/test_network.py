@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mgcl.model.backbone import Backbone, conv_norm
+from mgcl.model.convolution import convolve, usable
 from mgcl.model.network import MGCL, SegmentationHead, aggregate_shots, build_model
 from mgcl.model.pretrained import build_backbone
 from mgcl.model.torchvision_backbones import Bottleneck
@@ -355,6 +356,40 @@ def test_a_convolution_that_is_kept_is_made_anew_after(change):
         found = conv_norm(x, conv, norm)
     assert not torch.allclose(found, before, rtol=1e-2)
     torch.testing.assert_close(found, norm(conv(x)).detach())
+
+
+@torch.no_grad()
+def test_what_pytorch_does_not_count_as_a_change_is_seen_after_eval():
+    network, given = tiny_networks()[0].eval(), episode(2)
+    network(*given)
+    for parameter in network.parameters():
+        parameter.data.mul_(1.3)
+    assert torch.equal(network.eval()(*given), copy.deepcopy(network)(*given))
+
+
+@pytest.mark.parametrize("padding", [None, ((0, 0), (1, 1)), ((0, 0), (1, 0))])
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("activation", ["", "relu", "relu6"])
+def test_sum_and_activation_behind_a_convolution_are_those_with_gradients(
+    activation, groups, padding
+):
+    torch.manual_seed(0)
+    conv, x = nn.Conv2d(4, 8, 3, stride=2, groups=groups), 9 * torch.randn(3, 4, 9, 6)
+    plus = 9 * torch.randn_like(convolve(x, conv, padding=padding))
+    how = {"padding": padding, "activation": activation}
+    for more in ({}, {"plus": plus}):
+        expected = convolve(x, conv, **how, **more)
+        with torch.no_grad():
+            found = convolve(x, conv, **how, **more)
+        torch.testing.assert_close(found, expected.detach(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:TF32")
+@torch.no_grad()
+def test_onednn_is_left_out_by_who_switches_it_off():
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert not usable(torch.rand(1, 3, 8, 8))
+    assert usable(torch.rand(1, 3, 8, 8))
 
 
 def test_unknown_backbone_and_missing_weights_are_named():
