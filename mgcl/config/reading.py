@@ -211,7 +211,11 @@ def explain(error: ValidationError) -> str:
         elif mistake["type"] == "model_type":
             text = f"a section has keys: write {key}.KEY (given: {mistake['input']!r})"
         else:
-            text = f"{mistake['msg']} (given: {mistake['input']!r})"
+            said = mistake["msg"]
+            if mistake["type"] == "string_pattern_mismatch":  # which is for programs to read
+                meaning = known.model_fields[mistake["loc"][1]].description
+                said = " ".join(meaning.split()).removesuffix(".")
+            text = f"{said} (given: {mistake['input']!r})"
         # the parts of a union each report: keep them in one line under the key
         name = ".".join(str(part) for part in mistake["loc"][: 2 if parents else 1])
         lines[name] = f"{lines[name]}; or {text}" if name in lines else text

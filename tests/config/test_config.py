@@ -171,8 +171,8 @@ def test_an_unknown_word_is_refused_with_the_known_ones(tmp_path, words, said):
         ("test", "threshold", "1.5", "less than 1"),
         ("test", "shots", "[]", "at least 1 item"),
         ("test", "shots", "[1, 0]", "greater than or equal to 1"),
-        ("run", "name", '".."', "pattern"),
-        ("run", "name", '"a/b"', "pattern"),
+        ("run", "name", '".."', "of letters, digits"),
+        ("run", "name", '"a/b"', "of letters, digits"),
     ],
 )
 def test_a_wrong_value_of_a_file_is_refused_with_key_value_and_what_is_allowed(
@@ -192,12 +192,14 @@ def test_a_wrong_value_of_a_file_is_refused_with_key_value_and_what_is_allowed(
         ("--model.mgfe maybe", "boolean"),
         ("--train.lr inf", "finite"),
         ("--test.threshold 0", "greater than 0"),
+        ("--model.backbone resnet51", "or timm:NAME"),
     ],
 )
 def test_a_wrong_word_is_refused_with_key_value_and_what_is_allowed(tmp_path, words, allowed):
     key, value = words.split()
     message = refusal(tmp_path, "", key, value)
     assert f"{key[2:]}: " in message and allowed in message and f"given: '{value}'" in message
+    assert "pattern" not in message
 
 
 @pytest.mark.parametrize("word", ["nan", "{", "[", "[1, 5"])
