@@ -60,8 +60,8 @@ class RunSection(Section):
     """Where a run writes and on what it computes."""
 
     name: Free[Annotated[str, Field(pattern=r"^([\w+-][\w.+-]*)?$")]] = ""
-    """Folder of the run below run.root, of letters, digits, "_", "+", "-" and, not at its beginning,
-    "."; empty: <config file>_fold<fold>_seed<seed>."""
+    """Folder of the run below run.root, of letters, digits, "_", "+", "-" and, further on, ".";
+    empty: <config file>_fold<fold>_seed<seed>."""
     root: Free[Path] = Path("runs")
     """Folder that holds all runs."""
     device: Free[Literal["auto", "cuda", "cpu"]] = "auto"
