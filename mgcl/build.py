@@ -74,7 +74,7 @@ def with_network_of(config: Config, path: Path) -> Config:
     others = [key for key in held if now[key] != held[key]]
     if others and distributed.is_main():
         differing = "; ".join(f"model.{key} {now[key]} -> {held[key]}" for key in others)
-        console.warn(f"tested as the network that {path} holds: {differing}")
+        console.warn(f"the network is the one that {path} holds: {differing}")
     return with_values(config, model=held) if others else config
 
 

@@ -76,6 +76,8 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: no such file, torn, or with anything but tensors and plain values.
     """
+    if path.is_dir():
+        raise CheckpointError(f"{path.absolute()} is a folder: give a file, its best.pt for one")
     if not path.is_file():
         raise CheckpointError(f"no checkpoint {path.absolute()}: run main_1_mgcl_train.py first")
     try:
@@ -85,10 +87,26 @@ def load(path: Path) -> dict[str, Any]:
                     raise ValueError(f"wrong checksum of {damaged}")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # on garbage the unpickler raises anything, KeyError and all
-        raise CheckpointError(f"{path} is torn or no checkpoint of tensors: {error}") from None
+        raise CheckpointError(f"{path} is {_other(path, error)}") from None
     if not isinstance(state, Mapping):
         raise CheckpointError(f"{path} holds a {type(state).__name__}, not a checkpoint")
     return in_keys(state, CHECKPOINT)
+
+
+def _other(path: Path, error: Exception) -> str:
+    """What a file is that is no checkpoint, and what to do."""
+    with path.open("rb") as file:
+        head = file.read(64).lstrip().lower()
+    if not head:
+        return "empty: copy or download it again"
+    if head.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS, not the file: fetch it by `git lfs pull`"
+    if head.startswith(b"<"):
+        return "a web page, not a checkpoint: download the file itself"
+    said = str(error)
+    if found := re.search(r"GLOBAL ([\w.]+) was not", said):  # torch's words advise to run it
+        return f"no checkpoint of tensors and plain values alone: it holds {found[1]}"
+    return f"torn or no checkpoint of tensors: {said.splitlines()[0][:100]}"
 
 
 def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,13 @@ def atomic_write(path: str | os.PathLike[str], *, durable: bool = True) -> Itera
                 with open(temporary, "rb") as written:
                     os.fsync(written.fileno())
             os.replace(temporary, target)
+    except OSError as error:
+        if error.filename == str(temporary):  # of which nobody knows
+            error.filename, error.filename2 = str(target), None
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def read_text(path: str | os.PathLike[str]) -> str:

@@ -187,6 +187,35 @@ def test_a_foreign_file_is_named_whatever_it_holds(tmp_path):
             checkpoint.load_weights(nn.Linear(1, 1), path)
 
 
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (b"", "empty: copy or download it again"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        (b"\n<!DOCTYPE html><html>Quota exceeded</html>", "a web page"),
+        (pickle.dumps({"model": Path()}, protocol=2), "it holds pathlib"),
+        (b"hello", "torn or no checkpoint"),
+    ],
+)
+def test_what_a_file_is_that_is_no_checkpoint_is_said_in_one_line_with_no_risky_advice(
+    content, said, tmp_path
+):
+    path = tmp_path / "foreign.pt"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=said) as refused:
+        checkpoint.load(path)
+    message = str(refused.value)
+    assert str(path) in message and "weights_only" not in message and "\n" not in message
+
+
+def test_a_folder_is_no_checkpoint_and_no_file_to_write(tmp_path):
+    with pytest.raises(CheckpointError, match="is a folder: give a file"):
+        checkpoint.load(tmp_path)
+    with pytest.raises(IsADirectoryError) as refused:
+        checkpoint.save(tmp_path, {"model": {}})
+    assert refused.value.filename == str(tmp_path) and not [*tmp_path.parent.glob(".*.tmp")]
+
+
 @pytest.mark.parametrize("state", [{"model": 5}, {"model": {"weight": "text"}}, {"model": [1]}, {}])
 def test_a_checkpoint_without_weights_is_refused(state, tmp_path):
     torch.save(state, tmp_path / "odd.pt")

@@ -234,8 +234,8 @@ def _by_class(
         if len(images) < needed:
             raise ValueError(
                 f"class {class_id + 1} ({benchmark.class_names[class_id]}) has {len(images)} "
-                f"image(s) in the list, but an episode needs {needed}: lower the number of "
-                "shots or list more images of it"
+                f"image(s) in the list, but an episode needs {needed}: "
+                f"{'' if needed <= 2 else 'lower the number of shots or '}list more images of it"
             )
     return {class_id: list(images) for class_id, images in classes.items()}
 

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterable, Mapping
@@ -32,12 +33,16 @@ class Results:
         """Write nothing yet.
 
         Raises:
-            ValueError: `folder` is a file, or holds folders or files of these names that were not
-                written as results.
+            ValueError: `folder` is a file, cannot be written to, or holds folders or files of these
+                names that were not written as results.
         """
         self.folder = folder
-        if folder.exists() and not folder.is_dir():
-            raise ValueError(f"--to {folder} is a file: give a folder")
+        place = folder.absolute()
+        there = next(path for path in (place, *place.parents) if path.exists())
+        if not there.is_dir():
+            raise ValueError(f"--to {folder}: {there} is a file: give a folder")
+        if not os.access(there, os.W_OK):
+            raise ValueError(f"--to {folder}: {there} cannot be written to: give another folder")
         foreign = [name for name in (*KINDS, OVERVIEW, COCO) if (folder / name).exists()]
         if foreign and not (folder / FACTS).exists():
             raise ValueError(

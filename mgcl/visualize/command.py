@@ -49,6 +49,8 @@ def _draw(config: "Config", words: argparse.Namespace) -> Path:
     from mgcl.model.residual import ResidualMGCL
     from mgcl.visualize.episodes import draw_guidance
 
+    if words.shots < 1:
+        raise ValueError(f"--shots {words.shots}: a number of supports, from 1")
     device = choose_device(config.run.device)
     checkpoint = words.checkpoint or config.run_dir / "best.pt"
     config = with_network_of(config, checkpoint)

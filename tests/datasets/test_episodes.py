@@ -124,9 +124,8 @@ def test_cycling_takes_the_classes_in_turn_and_their_images_at_random():
 @pytest.mark.parametrize(("supports", "shots", "images"), [("distinct", 5, 5), ("published", 5, 1)])
 def test_a_class_with_too_few_images_is_named_with_the_remedy(supports, shots, images):
     entries = [*ENTRIES, *(Entry("val", f"Q{i}", 9) for i in range(images))]
-    message = (
-        rf"class 10 \(helicopter\) has {images} image.* needs {6 if images == 5 else 2}: lower"
-    )
+    remedy = "6: lower the number of shots or list more" if images == 5 else "2: list more"
+    message = rf"class 10 \(helicopter\) has {images} image.* needs {remedy} images of it"
     with pytest.raises(ValueError, match=message):
         ListPlan(ISAID, entries, seed=0, shots=shots, supports=supports)
 

@@ -1,6 +1,7 @@
 """Real scenes on the command line, with the matcher: what is written, continued and replaced."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -144,7 +145,9 @@ WRONG = {
 
 
 @pytest.mark.parametrize("message", WRONG)
-def test_a_mistake_is_said_before_anything_is_written(message, folder, tmp_path, capsys):
+def test_a_mistake_is_said_before_anything_is_written(
+    message, folder, tmp_path, capsys, monkeypatch
+):
     try:
         code = run(folder, tmp_path / "out", "--query", folder / "plain.png", *WRONG[message])
     except SystemExit as end:  # argparse's own
@@ -155,6 +158,11 @@ def test_a_mistake_is_said_before_anything_is_written(message, folder, tmp_path,
     (tmp_path / "file").touch()
     assert run(folder, tmp_path / "file", "--query", folder / "plain.png") == 2
     assert "is a file: give a folder" in capsys.readouterr().err
+    assert run(folder, tmp_path / "file" / "out", "--query", folder / "plain.png") == 2
+    assert f"{tmp_path / 'file'} is a file: give a folder" in capsys.readouterr().err
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)  # not even for root
+    assert run(folder, tmp_path / "new" / "out", "--query", folder / "plain.png") == 2
+    assert f"{tmp_path} cannot be written to: give another folder" in capsys.readouterr().err
 
 
 def test_what_does_not_fit_the_memory_is_refused_with_figures(monkeypatch):

@@ -218,7 +218,7 @@ def test_the_newest_whole_checkpoint_is_found(damage, pipeline, tmp_path, capsys
     shutil.copy(pipeline.folder / "last.previous.pt", tmp_path)
     path, saved = resume.find(tmp_path, "auto")
     assert path.name == "last.previous.pt" and saved["seen"] == 5
-    warned = "last.pt is torn" in capsys.readouterr().err
+    warned = "last.pt is " in capsys.readouterr().err
     assert warned == (damage != "missing") and not (tmp_path / "mark").exists()
 
 
@@ -248,7 +248,7 @@ def test_a_hostile_pickle_is_no_checkpoint_to_test_either(pipeline, tmp_path, ca
     path.write_bytes(hostile(tmp_path))
     line = words(pipeline.root, pipeline.masks, tmp_path / "run", test_checkpoint=path)
     assert main_2.main(line) == 1
-    assert "hostile.pt is torn or no checkpoint" in capsys.readouterr().err
+    assert "hostile.pt is no checkpoint" in capsys.readouterr().err
     assert not (tmp_path / "mark").exists() and not (tmp_path / "run").exists()
 
 

@@ -87,4 +87,6 @@ def test_the_command_draws_any_episode_of_the_test_list(pipeline: Pipeline, tmp_
     assert main([*how, *line]) == 0
     assert main(["--episode", "100000", *line]) == 2
     assert "there are the episodes 0 to" in capsys.readouterr().err
+    assert main(["--episode", "0", "--shots", "0", *line]) == 2
+    assert "--shots 0: a number of supports, from 1" in capsys.readouterr().err
     assert main(["--episode", "0", "--checkpoint", "no.pt", *line]) == 1
