@@ -136,23 +136,20 @@ def conv_norm(
     conv: nn.Conv2d,
     norm: nn.BatchNorm2d,
     padding: tuple[Pair, Pair] | None = None,
-    *,
-    plus: Tensor | None = None,
-    activation: str = "",
+    **after: Any,
 ) -> Tensor:
-    """`activation(norm(conv(x)) + plus)`, the norm with its running statistics.
+    """`convolve`, and the norm with its running statistics: `activation(norm(conv(x)) + plus)`.
 
     Args:
         x: (B, C, H, W).
         conv: its weights are scaled by the norm, so that both are one convolution.
         norm: never in training.
         padding: before and behind, rows and columns, in place of the convolution's own.
-        plus: of the result's shape.
-        activation: "relu", "relu6" or none.
+        after: `plus`, `spent` and `activation` of `convolve`.
     """
     parameters: Any = (conv.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
     weights = Weights(parameters, partial(_folded, conv, norm))
-    return convolve(x, conv, weights, padding, plus=plus, activation=activation)
+    return convolve(x, conv, weights, padding, **after)
 
 
 def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -273,4 +270,5 @@ def _mobile_block(x: Tensor, block: Any) -> Tensor:
     project = block._project_conv
     keeps_shape = block._block_args.stride == 1 and x.shape[1] == project.out_channels
     plus = x if block.id_skip and keeps_shape else None
-    return _same_conv_norm(y, project, block._bn2, plus=plus)
+    # no tap: what the last block of a stage gives has no other block's shape
+    return _same_conv_norm(y, project, block._bn2, plus=plus, spent=True)

@@ -29,6 +29,7 @@ PRESENT = torch.backends.mkldnn.is_available() and all(
     hasattr(of, name)  # what PyTorch's compiler calls, too, but no public name
     for of, name in (
         (torch.ops.mkldnn, "_convolution_pointwise"),
+        (torch.ops.mkldnn, "_convolution_pointwise_"),
         (torch._C._nn, "mkldnn_reorder_conv2d_weight"),
         (torch._C._nn, "mkldnn_reorder_conv3d_weight"),
         (torch._C, "_get_mkldnn_enabled"),
@@ -51,6 +52,7 @@ def convolve(
     padding: tuple[Pair, Pair] | None = None,
     *,
     plus: Tensor | None = None,
+    spent: bool = False,
     activation: str = "",
 ) -> Tensor:
     """`activation(conv(x) + plus)`, differentiable.
@@ -61,6 +63,7 @@ def convolve(
         weights: in place of the convolution's own.
         padding: before and behind, rows and columns, in place of the convolution's own.
         plus: of the result's shape.
+        spent: nobody needs `plus` any more: the result may take its memory.
         activation: of `ACTIVATIONS`.
     """
     if weights is None:
@@ -80,7 +83,7 @@ def convolve(
     if by_name:
         key = (x.shape, how, grown, torch.get_num_threads())  # laid out for others it is slow
         pack = partial(Packed, shape=x.shape, how=how, grown=grown)
-        return kept(conv, weights, key, pack)(x, plus, activation)
+        return kept(conv, weights, key, pack)(x, plus, spent, activation)
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
         weight, bias = weights.make()
     else:
@@ -147,14 +150,18 @@ class Packed:
             weight, reorder = weight[..., None], torch._C._nn.mkldnn_reorder_conv3d_weight
         self._weights = (reorder(weight.to_mkldnn(), *how, list(shape)), bias, *how)
 
-    def __call__(self, x: Tensor, plus: Tensor | None, activation: str) -> Tensor:
-        """Convolve, add a tensor of the result's shape, and end with one of `ACTIVATIONS`."""
-        by_name = torch.ops.mkldnn._convolution_pointwise
+    def __call__(self, x: Tensor, plus: Tensor | None, spent: bool, activation: str) -> Tensor:
+        """As `convolve`."""
         act, name, numbers = ACTIVATIONS[activation]
         if plus is None:
+            by_name = torch.ops.mkldnn._convolution_pointwise
             return by_name(x, *self._weights, name, numbers, "")
         after = "relu" if activation == "relu" else None  # all that it knows behind a sum
-        y = by_name.binary(x, plus, *self._weights, "add", 1.0, after, [], "")
+        how = (*self._weights, "add", 1.0, after, [], "")
+        if spent:
+            y = torch.ops.mkldnn._convolution_pointwise_.binary(plus, x, *how)
+        else:
+            y = torch.ops.mkldnn._convolution_pointwise.binary(x, plus, *how)
         return y if after else act(y)
 
 

@@ -46,7 +46,7 @@ class CenterPivotConv4d(nn.Module):
         plus = plus.reshape(B * hs * ws, hq, wq, -1).permute(0, 3, 1, 2)
         weight, one, other = parameters = (self.conv1.weight, *self._biases())
         weights = Weights(parameters, lambda: (weight, one + other))
-        planes = convolve(planes, self.conv1, weights, plus=plus)
+        planes = convolve(planes, self.conv1, weights, plus=plus, spent=True)
         return planes.permute(0, 2, 3, 1).unflatten(0, (B, hs, ws))
 
     def _biases(self) -> tuple[Tensor, Tensor]:

@@ -323,6 +323,17 @@ def test_convolutions_without_a_gradient_are_those_with_one_and_follow_their_wei
         assert apart(network.levels(images[1]), exact.levels(images[1].double())) < 1e-5
 
 
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite2", "resnet50"])
+def test_no_tap_is_overwritten_by_what_follows(name):
+    torch.manual_seed(0)
+    backbone, images = build_backbone(name, "none").eval(), torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        found = backbone.taps(images)
+    for tap, expected in zip(found, backbone.taps(images), strict=True):
+        assert expected.any()
+        torch.testing.assert_close(tap, expected.detach(), rtol=1e-4, atol=1e-5)
+
+
 def fused_step(conv, kind=torch.optim.SGD):
     conv.weight.grad = torch.ones_like(conv.weight)
     kind([conv.weight], lr=0.1, fused=True).step()
@@ -377,10 +388,11 @@ def test_sum_and_activation_behind_a_convolution_are_those_with_gradients(
     conv, x = nn.Conv2d(4, 8, 3, stride=2, groups=groups), 9 * torch.randn(3, 4, 9, 6)
     plus = 9 * torch.randn_like(convolve(x, conv, padding=padding))
     how = {"padding": padding, "activation": activation}
-    for more in ({}, {"plus": plus}):
+    for more in ({}, {"plus": plus}, {"plus": plus, "spent": True}):
         expected = convolve(x, conv, **how, **more)
         with torch.no_grad():
             found = convolve(x, conv, **how, **more)
+            assert ("plus" in more and torch.equal(found, plus)) == ("spent" in more)
         torch.testing.assert_close(found, expected.detach(), rtol=1e-5, atol=1e-5)
 
 
