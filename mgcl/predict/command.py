@@ -42,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DiskFullError as error:
         console.fail(error)
         return console.WRONG
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError) as error:
         console.fail(error)
         return console.USAGE
@@ -153,6 +155,7 @@ def _segment(words: argparse.Namespace) -> int:
     failed = set(itertools.chain(*distributed.gather(outcome.failed)))
     if distributed.is_main():
         _close(results, shown, taken, style, words, queries, failed)
+    distributed.gather(None)  # torchrun ends all as soon as one ends with another status than 0
     return console.WRONG if failed else console.DONE
 
 

@@ -4,7 +4,6 @@ Arrays and open rasters in, finished rows of log-odds out; `Predictor` and the s
 Several threads may have a picture each: one at a time has the network, or the generator of masks.
 """
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -21,6 +20,7 @@ from mgcl.images.resize import resize_image, resize_nearest
 from mgcl.masks.generator import MaskGenerator
 from mgcl.model.fewshot import Encoded, FewShotNetwork
 from mgcl.predict.support import Example, make_mask_maps
+from mgcl.predict.turns import Turns
 from mgcl.predict.voters import Voters, both
 
 
@@ -107,7 +107,7 @@ class Finder:
         self.image_size, self.setup = image_size, setup
         self.overlap, self.batch_size = overlap, batch_size
         self._classes: dict[str, Voters] = {}
-        self._comparing, self._cutting = threading.Lock(), threading.Lock()
+        self.turns = Turns()
 
     @property
     def names(self) -> list[str]:
@@ -217,7 +217,7 @@ class Finder:
         for line in self._lines(source, window, tops, lefts, range(first, wanted.stop), mask_map):
             shown = np.full((len(self._classes), len(lefts)), np.nan, np.float32)
             for batch in line.batches:
-                with self._comparing:
+                with self.turns.with_network():
                     query = self.encode(batch.images, batch.maps)
                     answers = list(ask(query))
                     on_windows(len(batch.columns))
@@ -231,7 +231,7 @@ class Finder:
                         weight = down[line.row, :, None] * across[column]  # (side, side)
                         left = lefts[column]
                         pending[c][..., left : left + window] += margins[i] * weight
-            with self._comparing:  # which guards the counting, too
+            with self.turns.with_network():  # which guards the counting, too
                 on_windows(len(lefts) - sum(len(batch.columns) for batch in line.batches))
             if not pending:  # no data so far
                 pending = [down.new_zeros(1, window, lefts[-1] + window) for _ in self._classes]
@@ -291,7 +291,7 @@ class Finder:
             chosen = columns[first : first + self.batch_size]
             parts = [windows.cut(image, 0, lefts[c], window) for c in chosen]
             if masks is None:
-                with self._cutting:
+                with self.turns.with_masks():
                     maps = make_mask_maps(self.mask_generator, parts)
             else:
                 maps = [windows.cut(masks, 0, lefts[c], window) for c in chosen]

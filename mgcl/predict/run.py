@@ -26,6 +26,7 @@ from mgcl.predict.vectors import Grid
 SMALL = 1 << 20  # pixels of a query beside which others are under way
 AT_ONCE = 4  # of these: while one is compared, others are read, cut into masks and written
 Share = tuple[float, float]  # of the rows of windows, from one to another
+Begun = tuple[str, Path, Callable[[], str | None]]  # a query, and what gives its outcome
 
 
 class Outcome(NamedTuple):
@@ -73,31 +74,37 @@ class Run:
 
     def all(self, queries: Mapping[str, Path]) -> Outcome:
         """Segment and write every query; one that cannot be read or written is named."""
-        failed, waiting = [], 0
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            for name, path, outcome in self._under_way(pool, queries):
-                try:
-                    said = outcome()
-                except DiskFullError:
-                    raise
-                except (ValueError, OSError) as error:
-                    named = str(path) in str(error)
-                    console.warn(f"left out: {'' if named else f'{path}: '}{error}")
-                    failed.append(name)
-                else:
-                    waiting += said is None
-                    if said:
-                        console.say(said)
+            try:
+                return self._outcome(self._under_way(pool, queries))
+            except BaseException:
+                with self.finder.turns.stopped():
+                    pool.shutdown(cancel_futures=True)
+                raise
+
+    def _outcome(self, under_way: Iterator[Begun]) -> Outcome:
+        failed, waiting = [], 0
+        for name, path, outcome in under_way:
+            try:
+                said = outcome()
+            except DiskFullError:
+                raise
+            except (ValueError, OSError) as error:
+                named = str(path) in str(error)
+                console.warn(f"left out: {'' if named else f'{path}: '}{error}")
+                failed.append(name)
+            else:
+                waiting += said is None
+                if said:
+                    console.say(said)
         return Outcome(failed, waiting)
 
-    def _under_way(
-        self, pool: ThreadPoolExecutor, queries: Mapping[str, Path]
-    ) -> Iterator[tuple[str, Path, Callable[[], str | None]]]:
+    def _under_way(self, pool: ThreadPoolExecutor, queries: Mapping[str, Path]) -> Iterator[Begun]:
         """Queries in their order and what gives their outcome; small ones begin ahead of it."""
-        begun: deque[tuple[str, Path, Callable[[], str | None]]] = deque()
+        begun: deque[Begun] = deque()
         for name, path, part in _shares(queries, *self.share):
             one = partial(self._one, name, path, part)
-            small = _pixels(path) <= SMALL
+            small = 0 < _pixels(path) <= SMALL
             begun.append((name, path, pool.submit(one).result if small else one))
             if len(begun) > AT_ONCE:
                 yield begun.popleft()
@@ -191,7 +198,7 @@ def _shares(
     if processes == 1:
         yield from ((name, path, (0.0, 1.0)) for name, path in queries.items())
         return
-    pixels = [_pixels(path) for path in queries.values()]
+    pixels = [max(1, _pixels(path)) for path in queries.values()]
     ends = list(itertools.accumulate(pixels))
     mine = [ends[-1] * i / processes for i in (number, number + 1)]
     for (name, path), size, end in zip(queries.items(), pixels, ends, strict=True):
@@ -201,8 +208,9 @@ def _shares(
 
 
 def _pixels(path: Path) -> int:
+    """0 where nobody knows."""
     try:
         height, width = image_size(path)
     except (ValueError, OSError):  # it is named when its turn comes
-        return 1
+        return 0
     return height * width

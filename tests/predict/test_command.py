@@ -1,10 +1,12 @@
 """`python -m mgcl.predict` as its user meets it: what is read, written, named and refused."""
 
+import errno
 import json
 import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from PIL import Image
 
 from mgcl.datasets.benchmarks import BENCHMARKS
 from mgcl.datasets.lists import test_entries as entries_of_fold
+from mgcl.files import DiskFullError
 from mgcl.images.read import read_image
 from mgcl.predict import run
 from mgcl.predict.command import main
@@ -129,6 +132,34 @@ def test_queries_that_are_under_way_together_end_as_one_after_the_other_in_their
     assert said_together == said
     assert re.findall(r"^(\d): ", said, re.MULTILINE) == list("012356")
     assert files_together == files
+
+
+def test_an_error_that_ends_a_run_ends_what_is_under_way_and_begins_no_more(
+    small, tmp_path, capsys, monkeypatch
+):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number in range(10, 22):
+        shutil.copy(small.image(1), pictures / f"{number}.png")
+    begun, compared, turns = [], [], []
+
+    def one(self, name, path, part):
+        begun.append(name)
+        turns.append(self.finder.turns)
+        if name == "10":
+            time.sleep(0.1)
+            raise DiskFullError(errno.ENOSPC, "No space left on device", str(tmp_path))
+        with self.finder.turns.with_network():
+            compared.append(name)
+            time.sleep(0.5)
+        return ""
+
+    monkeypatch.setattr(run.Run, "_one", one)
+    assert small.run("--query", pictures, to=tmp_path / "out") == 1
+    assert "takes no more" in capsys.readouterr().err
+    assert set(begun) <= {"10", "11", "12", "13", "14"} and compared == begun[1:2]
+    with turns[0].with_network():  # which may be had again
+        pass
 
 
 def test_mask_maps_of_a_folder_are_found_by_the_image_s_name(small, tmp_path, capsys):
