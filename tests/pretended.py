@@ -97,6 +97,11 @@ def of_one_device(func: Any, args: tuple, tensors: list[Tensor]) -> list[Tensor]
     return [x for x in tensors if x.dim() or torch.Tag.pointwise not in func.tags]
 
 
+def in_thread() -> None:
+    """Within `pretended`: the device for this thread, too, as long as it lives."""
+    Everywhere().__enter__()
+
+
 @contextmanager
 def pretended() -> Iterator[torch.device]:
     """The device, for this thread; afterwards all is as it was."""

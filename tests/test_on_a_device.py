@@ -3,7 +3,9 @@
 import json
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +26,14 @@ from mgcl.engine import presence, training
 from mgcl.engine.forward import Setup
 from mgcl.masks.sam import SamMaskGenerator
 from mgcl.page.search import Search
+from mgcl.predict import run
 from mgcl.predict.command import main as predict
 from mgcl.train import interrupt, validation
 from mgcl.visualize import plots
 from mgcl.visualize.command import main as visualize
 from tests.masks.test_sam import scene, settings_for, tiny_sam
 from tests.page.scenes import SIDE, begin, middle, paint, settle, write_scenes
-from tests.pretended import CPU, DEVICE, pretended
+from tests.pretended import CPU, DEVICE, in_thread, pretended
 from tests.small_run import words
 from tests.train.test_resume import Telling
 
@@ -54,6 +57,9 @@ def computing_on(place: str) -> Iterator[torch.device]:
     with pytest.MonkeyPatch.context() as patch, pretended() if place == "device" else nullcontext():
         for module in (device, main_0, main_1, main_2):
             patch.setattr(module, "choose_device", lambda name: PLACES[place])
+        if place == "device":
+            pool = partial(ThreadPoolExecutor, initializer=in_thread)
+            patch.setattr(run, "ThreadPoolExecutor", pool)
         yield PLACES[place]
 
 
