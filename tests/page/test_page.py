@@ -191,7 +191,8 @@ def test_a_scene_of_6000_pixels_is_marked_and_found_by_its_parts(tmp_path):
         searched(page)
         results = ask(page, "api/results?number=1")
         assert len(results["order"]) == 144 and min(results["scores"]) > 0
-        assert page.inner_text("#totals td:nth-child(4)") != "0"
+        # the page asks for the results once it knows that all is searched
+        wait(page, "document.querySelector('#totals td:nth-child(4)').innerText.trim() !== '0'")
         page.click("#export")
         page.click("#export-begin")
         wait(page, "document.getElementById('export-words').textContent.startsWith('Written')")
