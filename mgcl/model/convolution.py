@@ -84,7 +84,7 @@ def convolve(
         key = (x.shape, how, grown, torch.get_num_threads())  # laid out for others it is slow
         pack = partial(Packed, shape=x.shape, how=how, grown=grown)
         return kept(conv, weights, key, pack)(x, plus, spent, activation)
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if _written_out():
         weight, bias = weights.make()
     else:
         weight, bias = kept(conv, weights)
@@ -100,7 +100,7 @@ def convolve(
 
 def run(layers: nn.Sequential, x: Tensor) -> Tensor:
     """`layers(x)`; without gradients a convolution takes up the ReLU behind it, and hooks rest."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if _written_out():
         return layers(x)
     rest = list(layers)
     while rest:
@@ -114,9 +114,14 @@ def run(layers: nn.Sequential, x: Tensor) -> Tensor:
     return x
 
 
+def _written_out() -> bool:
+    """Whether all is PyTorch's own operations: for gradients, or for its compiler."""
+    return torch.is_grad_enabled() or torch.compiler.is_compiling()
+
+
 def usable(x: Tensor) -> bool:
     """Whether oneDNN can be called by name: on the CPU, in float32, without a gradient."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if _written_out():
         return False
     plain = PRESENT and x.dtype == torch.float32 and x.device.type == "cpu"
     return plain and torch._C._get_mkldnn_enabled() and not torch.is_autocast_enabled("cpu")

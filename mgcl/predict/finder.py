@@ -231,8 +231,9 @@ class Finder:
                         weight = down[line.row, :, None] * across[column]  # (side, side)
                         left = lefts[column]
                         pending[c][..., left : left + window] += margins[i] * weight
-            with self.turns.with_network():  # which guards the counting, too
-                on_windows(len(lefts) - sum(len(batch.columns) for batch in line.batches))
+            if empty := len(lefts) - sum(len(batch.columns) for batch in line.batches):
+                with self.turns.with_network():  # which guards the counting, too
+                    on_windows(empty)
             if not pending:  # no data so far
                 pending = [down.new_zeros(1, window, lefts[-1] + window) for _ in self._classes]
             below = tops[line.row + 1] if line.row + 1 < len(tops) else source.height

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 
 class Turns:
@@ -14,23 +14,17 @@ class Turns:
         self._network, self._masks = threading.Lock(), threading.Lock()
         self._stopped = threading.Event()
 
-    @contextmanager
-    def with_network(self) -> Iterator[None]:
+    def with_network(self) -> AbstractContextManager[None]:
         """Have the network.
 
         Raises:
             CancelledError: within `stopped`.
         """
-        with self._network:
-            self._check()
-            yield
+        return self._turn(self._network)
 
-    @contextmanager
-    def with_masks(self) -> Iterator[None]:
+    def with_masks(self) -> AbstractContextManager[None]:
         """Have the generator of masks; as `with_network`."""
-        with self._masks:
-            self._check()
-            yield
+        return self._turn(self._masks)
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
@@ -39,6 +33,9 @@ class Turns:
         yield
         self._stopped.clear()  # not after an exception, as a second Ctrl-C is
 
-    def _check(self) -> None:
-        if self._stopped.is_set():
-            raise CancelledError
+    @contextmanager
+    def _turn(self, lock: threading.Lock) -> Iterator[None]:
+        with lock:
+            if self._stopped.is_set():
+                raise CancelledError
+            yield
